@@ -1,0 +1,1 @@
+"""What ships in the image: the release ledger and the database layer under it."""

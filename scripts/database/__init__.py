@@ -1,0 +1,1 @@
+"""Database jobs run by hand: populate, backup and their kin."""

@@ -1,0 +1,1 @@
+"""The container image: base, build, bill of materials, vulnerabilities, hardening, registry."""

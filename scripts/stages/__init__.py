@@ -1,0 +1,1 @@
+"""One module a stage: lint, test, build, scan, push, deploy."""
