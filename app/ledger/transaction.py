@@ -1,0 +1,21 @@
+"""What the ledger asks of a transaction; the database layer's own fits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import CursorResult, Executable
+
+
+class Transaction(Protocol):
+    """An open transaction on one back end."""
+
+    @property
+    def dialect(self) -> str:
+        """Return `sqlite` or `postgresql`."""
+        ...
+
+    def execute(self, statement: Executable, /) -> CursorResult[Any]:
+        """Run one statement."""
+        ...
