@@ -1,1 +1,1 @@
-"""The engine: decides what must run and runs it; knows nothing of Docker, tests or databases."""
+"""The engine: decides what must run, runs it side by side and tells every view; it imports no other room."""
