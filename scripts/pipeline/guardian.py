@@ -21,8 +21,7 @@ PAUSE = 0.02
 def content(path: str) -> bytes:
     """Return what a file under /proc holds; empty when the process is gone or not ours to read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 this program starts in 10 ms because it needs no
-        pathlib
+        with open(path, "rb") as file:  # noqa: PTH123 this program starts in 10 ms because it needs no pathlib
             return file.read()
     except OSError:
         return b""
