@@ -1,0 +1,172 @@
+"""Which migrations the running release would not survive.
+
+While a deployment replaces replicas one by one, the old release works on the new schema. So a migration may
+expand (new tables, new nullable columns, new columns with a default) at any time, and may contract (drop,
+rename, narrow) only when no running release needs what goes: it then says so with `contract = True` and a
+`contract_reason`. We read the SQL that PostgreSQL would get, so `op.execute("ALTER TABLE …")` counts as well.
+"""
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from app.database.migrations.chain import Migration
+from app.database.migrations.errors import BrokenHistoryError, MigrationRefusedError
+
+NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?)'
+TABLE = rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{NAME} "
+NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakage:
+    """One thing that a migration takes away: `what` in words, the table it concerns, and the statement."""
+
+    what: str
+    table: str
+    statement: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A shape of statement that breaks the running release. The pattern's groups: table, then column."""
+
+    pattern: re.Pattern[str]
+    what: str
+
+
+def rule(pattern: str, what: str) -> Rule:
+    """Make a rule from a pattern in which blanks stand for one blank exactly."""
+    return Rule(pattern=re.compile(pattern, re.IGNORECASE), what=what)
+
+
+RULES = (
+    rule(rf"DROP TABLE (?:IF EXISTS )?{NAME}", "drops the table {0}"),
+    rule(rf"DROP (?:MATERIALIZED )?VIEW (?:IF EXISTS )?{NAME}", "drops the view {0}"),
+    rule(rf"TRUNCATE (?:TABLE )?{NAME}", "empties the table {0}"),
+    rule(rf"{TABLE}.*\bDROP COLUMN (?:IF EXISTS )?{NAME}", "drops the column {0}.{1}"),
+    rule(rf"{TABLE}RENAME TO", "renames the table {0}"),
+    rule(rf"{TABLE}RENAME (?!TO\b|CONSTRAINT\b)(?:COLUMN )?{NAME}", "renames the column {0}.{1}"),
+    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} (?:SET DATA )?TYPE\b", "changes the type of {0}.{1}"),
+    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} SET NOT NULL", "forbids NULL in {0}.{1}"),
+    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} DROP DEFAULT", "drops the default of {0}.{1}"),
+    rule(
+        rf"{TABLE}ADD COLUMN (?:IF NOT EXISTS )?{NAME} (?!.*\b(?:DEFAULT|GENERATED)\b).*\bNOT NULL\b",
+        "adds {0}.{1}, NOT NULL without a default",
+    ),
+    rule(rf"{TABLE}ADD (?:CONSTRAINT {NAME} )?(?:UNIQUE|CHECK|FOREIGN KEY)\b", "adds a constraint to {0}"),
+    rule(rf"CREATE UNIQUE INDEX .*?\bON (?:ONLY )?{NAME}", "adds a unique index to {0}"),
+)
+CREATED = re.compile(rf"CREATE (?:\w+ )*TABLE (?:IF NOT EXISTS )?{NAME}", re.IGNORECASE)
+ADDED = re.compile(rf"{TABLE}ADD COLUMN (?:IF NOT EXISTS )?{NAME}", re.IGNORECASE)
+NARROWING = ("adds a constraint", "adds a unique index")
+
+
+class Statements(list[str]):
+    """A text stream that keeps what is written as a list, one entry a statement."""
+
+    def write(self, text: str) -> int:
+        """Take one statement."""
+        self.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: there is nothing behind us."""
+
+
+def load(migration: Migration) -> ModuleType:
+    """Import one migration file."""
+    spec = importlib.util.spec_from_file_location(f"migration_{migration.revision}", migration.path)
+    if spec is None or spec.loader is None:
+        raise BrokenHistoryError(
+            "A migration cannot be imported.", where=str(migration.path), next_step="give it the suffix .py"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def render(migration: Migration, *, direction: str = "upgrade") -> list[str]:
+    """Return the statements that PostgreSQL would get; `direction` is upgrade or downgrade.
+
+    Raises MigrationRefusedError when the migration cannot be rendered without a database.
+    """
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    module = load(migration)
+    written = Statements()
+    options: dict[str, Any] = {"as_sql": True, "literal_binds": True, "output_buffer": written}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    try:
+        with Operations.context(context):
+            getattr(module, direction)()
+    except Exception as error:
+        raise MigrationRefusedError(
+            f"Migration {migration.revision} cannot be rendered as SQL without a database: {error}",
+            where=f"{migration.path}, {direction}()",
+            next_step="write it with op.* and op.execute(…) only: it can then be previewed and checked",
+        ) from error
+    return list(written)
+
+
+def breakages(statements: list[str]) -> list[Breakage]:
+    """Return what `statements` take away from a release that runs on the schema before them."""
+    created: set[str] = set()
+    added: set[str] = set()
+    found: list[Breakage] = []
+    for text in statements:
+        if re.search(r"\$\w*\$", text) and re.match(r"\s*DO\b", text, re.IGNORECASE):
+            hidden = "hides its statements in a DO block"
+            found.append(Breakage(what=hidden, table="", statement=text.strip()))
+            continue
+        for statement in NOISE.sub("''", text).split(";"):
+            plain = " ".join(statement.split())
+            created.update(bare(name) for name in CREATED.findall(plain))
+            added.update(f"{bare(table)}.{bare(column)}" for table, column in ADDED.findall(plain))
+            found.extend(
+                breakage for each in RULES if (breakage := judged(each, plain, created, added)) is not None
+            )
+    return found
+
+
+def judged(each: Rule, statement: str, created: set[str], added: set[str]) -> Breakage | None:
+    """Return what `statement` breaks by the rule `each`, None for nothing.
+
+    A table or column that this migration itself made is nobody's yet, so it may be changed at will.
+    """
+    match = each.pattern.match(statement)
+    if match is None:
+        return None
+    names = [bare(name) for name in match.groups(default="")]
+    adding = each.what.startswith("adds")
+    if names[0] in created or (not adding and ".".join(names[:2]) in added):
+        return None
+    if each.what.startswith(NARROWING):
+        listed = re.search(r"\(([^)]*)\)", statement[match.end(1) :])
+        columns = {f"{names[0]}.{bare(part)}" for part in (listed.group(1).split(",") if listed else ())}
+        if columns and columns <= added:
+            return None
+    return Breakage(what=each.what.format(*names), table=names[0], statement=statement)
+
+
+def bare(name: str) -> str:
+    """Return a table's or column's name without quotes and schema."""
+    return name.rsplit(".", 1)[-1].strip().strip('"')
+
+
+def check(migration: Migration) -> None:
+    """Raise MigrationRefusedError when `migration` would break the running release without saying so."""
+    if migration.contract is not None:
+        return
+    found = breakages(render(migration))
+    if found:
+        listed = "; ".join(breakage.what for breakage in found)
+        raise MigrationRefusedError(
+            f"Migration {migration.revision} would break the release that is running: it {listed}.",
+            where=str(migration.path),
+            next_step="expand first (new column or table beside the old), and take the old away in a later"
+            ' release with `contract = True` and `contract_reason = "why nothing needs it any more"`',
+        )
