@@ -1,0 +1,115 @@
+"""Read a `.env` file with python-decouple, and mend what it reads wrongly.
+
+decouple takes each line that has a `=` in it, and nothing else. So it keeps an inline comment as part of the
+value and `export` as part of the name, ends a quoted value at the end of its line, lets the last of two equal
+names win and passes over a line that it does not understand. All of these are found here, with their line.
+There is no interpolation: `$` is a dollar sign.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decouple import RepositoryEnv
+
+ENCODING = "utf-8-sig"
+ASSIGNMENT = re.compile(
+    r"\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)", re.DOTALL
+)
+COMMENT = re.compile(r"\s+#.*", re.DOTALL)
+ESCAPES = {r"\n": "\n", r"\t": "\t", r"\"": '"', r"\\": "\\"}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One `NAME=value` of a file, and the line that it begins on, counted from 1."""
+
+    name: str
+    value: str = field(repr=False)
+    line: int
+    plain: bool
+    """Whether python-decouple reads it rightly by itself."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line that cannot be understood. The line itself is not kept: it may hold a secret."""
+
+    line: int
+    rule: str
+    fix: str
+
+
+class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
+    """The assignments of one file, with their lines; raises OSError and UnicodeDecodeError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding=ENCODING)
+        read: dict[str, str] = self.data
+        self.lines: dict[str, int] = {}
+        self.faults: list[Fault] = []
+        mended: dict[str, str] = {}
+        for found in parse(path.read_text(encoding=ENCODING)):
+            if isinstance(found, Fault):
+                self.faults.append(found)
+                continue
+            if found.name in self.lines:
+                rule = f"{found.name} is set once; line {self.lines[found.name]} sets it too"
+                self.faults.append(Fault(found.line, rule, "Delete one of the two lines"))
+                continue
+            self.lines[found.name] = found.line
+            mended[found.name] = read[found.name] if found.plain else found.value
+        self.data: dict[str, str] = mended
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether the file sets `name`; decouple's own also looks at the process environment."""
+        return name in self.data
+
+
+def parse(text: str) -> Iterator[Assignment | Fault]:
+    """Yield what each line of `text` means, in order; blank lines and comments mean nothing."""
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        first = number
+        line = lines[number]
+        number += 1
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = ASSIGNMENT.fullmatch(line)
+        if match is None:
+            yield Fault(first + 1, "a line is NAME=value, a comment or blank", "Correct or delete the line")
+            continue
+        raw = match["rest"]
+        rest = raw.lstrip()
+        if rest[:1] in ("'", '"'):
+            end = closing(rest)
+            while end < 0 and number < len(lines):
+                rest += "\n" + lines[number]
+                number += 1
+                end = closing(rest)
+            if end < 0:
+                yield Fault(first + 1, "a quote that is opened is closed", f"Add the missing {rest[0]}")
+                number = first + 1
+                continue
+            if not COMMENT.fullmatch(rest[end + 1 :]) and rest[end + 1 :].strip():
+                fix = "Quote the whole value, or put a blank before the #"
+                yield Fault(first + 1, "nothing but a comment follows a closing quote", fix)
+                continue
+            value = (
+                rest[1:end] if rest[0] == "'" else re.sub(r"\\[nt\"\\]", lambda m: ESCAPES[m[0]], rest[1:end])
+            )
+            plain = False
+        else:
+            value = COMMENT.sub("", raw).strip()
+            plain = not match["export"] and value == raw.strip()
+        yield Assignment(match["name"], value, first + 1, plain)
+
+
+def closing(text: str) -> int:
+    """Return where the quote that opens `text` closes, or -1; a backslash protects a double quote."""
+    if text[0] == "'":
+        return text.find("'", 1)
+    match = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL).match(text, 1)
+    return match.end() - 1 if match else -1

@@ -1,0 +1,310 @@
+"""How the text of a variable becomes a value, and back.
+
+`read` raises `ValueError` whose text states the rule and never repeats the value: a secret pasted into the
+wrong variable must not come out in a message.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import decouple
+
+from config.secret import Secret
+
+BOOLEANS = {True: "true", False: "false"}
+MEMORY = re.compile(r"[1-9][0-9]*[KMG]", re.ASCII)
+HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Any text; `pattern` and `rule` narrow it."""
+
+    pattern: str = ""
+    rule: str = "text"
+    empty: ClassVar[bool] = True
+    """Whether the empty text is a value of its own, instead of a mistake."""
+
+    def read(self, text: str) -> Any:
+        """Return the value that `text` stands for; raises ValueError."""
+        if text and self.pattern and not re.fullmatch(self.pattern, text, re.ASCII):
+            raise ValueError(self.rule)
+        return text
+
+    def write(self, value: Any) -> str:
+        """Return the text that reads back as `value`."""
+        return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name(Text):
+    """Text that cannot be empty."""
+
+    pattern: str = r"[^\s\x00]+"
+    rule: str = "a name without blanks"
+    empty: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer(Text):
+    """A whole number from `minimum` to `maximum`."""
+
+    minimum: int = 0
+    maximum: int = 2**31 - 1
+    rule: str = ""
+    empty: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", f"a whole number from {self.minimum} to {self.maximum}")
+
+    def read(self, text: str) -> int:
+        """Return the number; raises ValueError."""
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
+            raise ValueError(self.rule)
+        value = int(text)
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(self.rule)
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Text):
+    """A decimal number from `minimum` to `maximum`, in `unit`."""
+
+    minimum: float = 0.0
+    maximum: float = 86400.0
+    unit: str = "seconds"
+    rule: str = ""
+    empty: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        unit = f", in {self.unit}" if self.unit else ""
+        object.__setattr__(self, "rule", f"a number from {self.minimum:g} to {self.maximum:g}{unit}")
+
+    def read(self, text: str) -> float:
+        """Return the number; raises ValueError, for infinities and exponents too."""
+        if not re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text, re.ASCII):
+            raise ValueError(self.rule)
+        value = float(text)
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(self.rule)
+        return value
+
+    def write(self, value: float) -> str:
+        """Return the shortest text that reads back as `value`."""
+        return f"{value:.15f}".rstrip("0").rstrip(".")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boolean(Text):
+    """True or false in python-decouple's spellings; anything else, `ture` included, is refused."""
+
+    rule: str = "true or false (also yes, no, on, off, 1, 0)"
+    empty: ClassVar[bool] = False
+
+    def read(self, text: str) -> bool:
+        """Return the truth value; raises ValueError."""
+        try:
+            return bool(decouple.strtobool(text))
+        except ValueError:
+            raise ValueError(self.rule) from None
+
+    def write(self, value: bool) -> str:
+        """Return `true` or `false`."""
+        return BOOLEANS[value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Text):
+    """One of a few words; `fold` accepts other capitals."""
+
+    choices: tuple[str, ...]
+    fold: bool = False
+    rule: str = ""
+    empty: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", f"one of {', '.join(self.choices)}")
+
+    def read(self, text: str) -> str:
+        """Return the word; raises ValueError."""
+        wanted = text.casefold() if self.fold else text
+        for choice in self.choices:
+            if wanted == (choice.casefold() if self.fold else choice):
+                return choice
+        raise ValueError(self.rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names(Text):
+    """A comma-separated list of different words out of a few, in order of preference."""
+
+    choices: tuple[str, ...]
+    rule: str = ""
+    empty: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        rule = f"a comma-separated list of {', '.join(self.choices)}, each at most once"
+        object.__setattr__(self, "rule", rule)
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """Return the words in order; raises ValueError."""
+        try:
+            names: tuple[str, ...] = decouple.Csv(post_process=tuple)(text)
+        except ValueError:
+            raise ValueError(self.rule) from None
+        if not names or len(set(names)) < len(names) or not set(names) <= set(self.choices):
+            raise ValueError(self.rule)
+        return names
+
+    def write(self, value: tuple[str, ...]) -> str:
+        """Return the words joined by commas."""
+        return ",".join(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class File(Text):
+    """A path; empty means none. Relative paths start at the working directory."""
+
+    rule: str = "a path"
+
+    def read(self, text: str) -> Path | None:
+        """Return the path, or None for the empty text; raises ValueError."""
+        if "\0" in text or "\n" in text:
+            raise ValueError(self.rule)
+        return Path(text) if text else None
+
+    def write(self, value: Path | None) -> str:
+        """Return the path as text."""
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host(Text):
+    """A host name or an address; `folder` also allows the folder of a Unix socket."""
+
+    folder: bool = False
+    rule: str = ""
+
+    def __post_init__(self) -> None:
+        folder = ", or the absolute folder of a Unix socket" if self.folder else ""
+        rule = f"a host name or address without scheme, port or user{folder}"
+        object.__setattr__(self, "rule", rule)
+
+    def read(self, text: str) -> str:
+        """Return the host; raises ValueError."""
+        socket = self.folder and text.startswith("/")
+        if text and not socket and not (is_address(text) or HOST.fullmatch(text)):
+            raise ValueError(self.rule)
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address(Text):
+    """An IPv4 or IPv6 address; empty means none."""
+
+    rule: str = "an IPv4 or IPv6 address"
+
+    def read(self, text: str) -> str:
+        """Return the address; raises ValueError."""
+        if text and not is_address(text):
+            raise ValueError(self.rule)
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Url(Text):
+    """An address with one of `schemes` and a host; user names and passwords do not belong into it."""
+
+    schemes: tuple[str, ...]
+    rule: str = ""
+
+    def __post_init__(self) -> None:
+        schemes = " or ".join(f"{scheme}://" for scheme in self.schemes)
+        object.__setattr__(
+            self, "rule", f"a URL that starts with {schemes}, with a host and without a password"
+        )
+
+    def read(self, text: str) -> str:
+        """Return the URL without a trailing slash; raises ValueError."""
+        if not text:
+            return text
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError(self.rule) from None
+        host = parts.hostname or ""
+        named = bool(host) and (is_address(host) or HOST.fullmatch(host) is not None)
+        if parts.scheme not in self.schemes or parts.username is not None or not named or port == 0:
+            raise ValueError(self.rule)
+        return text.rstrip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Text):
+    """Where a Docker engine listens; empty means this machine's."""
+
+    rule: str = "empty, or unix:///path, ssh://user@host or tcp://host:port"
+
+    def read(self, text: str) -> str:
+        """Return the endpoint; raises ValueError."""
+        if not text:
+            return text
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ValueError(self.rule) from None
+        socket = parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc
+        shell = parts.scheme == "ssh" and bool(parts.hostname)
+        network = parts.scheme == "tcp" and bool(parts.hostname) and port is not None
+        if parts.password is not None or not (socket or shell or network):
+            raise ValueError(self.rule)
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Text):
+    """An amount of memory as Docker writes it."""
+
+    rule: str = "a whole number with K, M or G behind it, such as 256M"
+    empty: ClassVar[bool] = False
+
+    def read(self, text: str) -> str:
+        """Return the amount; raises ValueError."""
+        if not MEMORY.fullmatch(text.upper()):
+            raise ValueError(self.rule)
+        return text.upper()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden(Text):
+    """A secret, with what it takes to be a strong one."""
+
+    characters: int = 12
+    """Fewest characters."""
+    bits: float = 40.0
+    """Fewest bits of entropy, as `config.strength` estimates them."""
+    rule: str = "a secret"
+
+    def read(self, text: str) -> Secret | None:
+        """Return the secret, or None for the empty text."""
+        return Secret(text) if text else None
+
+    def write(self, value: Secret | None) -> str:
+        """Return the text of the secret: the only kind whose text is not for showing."""
+        return value.reveal() if value else ""
+
+
+def is_address(text: str) -> bool:
+    """Tell whether `text` is an IPv4 or IPv6 address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,248 @@
+"""Where values come from, and which of them wins.
+
+Highest first: the process environment; secret files (`NAME_FILE`, then the secrets folders); `.env`, which is
+yours and not in git; `config/.env.<environment>`, which is in git and holds no secret. Nothing is read before
+`collect` is called, and nothing but what `Sources` names.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from stat import S_IMODE
+from typing import Any
+
+from decouple import Config, RepositoryEmpty, UndefinedValueError
+
+from config.dotenv import EnvFile
+from config.errors import Level, Problem
+from config.secret_files import OTHERS, names_in, read_secret
+
+PROJECT = Path(__file__).parent.parent
+CHOOSER = "ENVIRONMENT"
+
+
+class Place(StrEnum):
+    """The kinds of source, highest precedence first."""
+
+    PROCESS = "process environment"
+    SECRET_FILE = "secret file"  # noqa: S105 (the name of a source)
+    YOURS = ".env"
+    SHARED = "config/.env"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one value came from; its text is what a message shows."""
+
+    place: Place
+    label: str
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One text as a source has it."""
+
+    text: str = field(repr=False)
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """All that a configuration may be read from. The default is this process on this machine."""
+
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    root: Path = PROJECT
+    """Folder that holds `.env` and `config/`."""
+    secrets: tuple[Path, ...] = (Path("/run/secrets"), Path(".slipway/secrets/<environment>"))
+    """Folders of secret files, the first with a file wins; relative ones start at `root`."""
+
+    def folders(self, environment: str) -> tuple[Path, ...]:
+        """Return the folders of secret files of `environment`."""
+        return tuple(self.root / str(folder).replace("<environment>", environment) for folder in self.secrets)
+
+    def label(self, path: Path) -> str:
+        """Return `path` as a message shows it: relative to the root when it is below it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+class Layer(RepositoryEmpty):  # type: ignore[misc]  # decouple is not typed
+    """The entries of one source, as one of python-decouple's repositories."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        super().__init__()
+        self.entries = entries
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def __getitem__(self, name: str) -> str:
+        return self.entries[name].text
+
+
+class Layers(RepositoryEmpty):  # type: ignore[misc]
+    """Several layers as one: the first that has a name wins."""
+
+    def __init__(self, layers: Collection[Layer]) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def __contains__(self, name: str) -> bool:
+        return any(name in layer for layer in self.layers)
+
+    def __getitem__(self, name: str) -> str:
+        entry = self.entry(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry.text
+
+    def entry(self, name: str) -> Entry | None:
+        """Return what sets `name`, or None."""
+        return next((layer.entries[name] for layer in self.layers if name in layer), None)
+
+
+class Reader(Config):  # type: ignore[misc]
+    """python-decouple's reader, bound to its repository.
+
+    decouple's own asks `os.environ` before the repository that it was given. Here the process environment is
+    a layer like the others, so that reading is a function of the sources alone.
+    """
+
+    def get(self, option: str, default: Any = None, cast: Callable[[str], Any] = str) -> Any:
+        """Return the value of `option` through `cast`; raises UndefinedValueError, and what `cast` raises."""
+        if option not in self.repository:
+            if default is None:
+                raise UndefinedValueError(option)
+            return default
+        return cast(self.repository[option])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What the sources hold, unjudged but for what could not be read at all."""
+
+    layers: Layers
+    problems: tuple[Problem, ...]
+    names: tuple[tuple[str, Origin], ...]
+    """Every name that a source sets, ours or not, for finding misspelt ones."""
+
+
+def choose(sources: Sources) -> Entry | None:
+    """Return what names the environment, from the process environment or `.env`; None when nothing does."""
+    process, yours, _ = base_layers(sources, [])
+    return Layers((process, yours)).entry(CHOOSER)
+
+
+def base_layers(sources: Sources, problems: list[Problem]) -> tuple[Layer, Layer, list[tuple[str, Origin]]]:
+    """Return the layers that do not depend on the environment: the process's and `.env`."""
+    origin = Origin(Place.PROCESS, Place.PROCESS)
+    process = {name: Entry(text, origin) for name, text in sources.environ.items()}
+    yours = read_env_file(sources, sources.root / ".env", Place.YOURS, problems)
+    return Layer(process), Layer(yours), [(name, origin) for name in process]
+
+
+def collect(
+    environment: str, sources: Sources, wanted: Collection[str], secret: Collection[str]
+) -> Collected:
+    """Read every source of `environment` for the variables `wanted`; those in `secret` must be kept well."""
+    problems: list[Problem] = []
+    process, yours, names = base_layers(sources, problems)
+    shared_path = sources.root / "config" / f".env.{environment}"
+    shared = Layer(read_env_file(sources, shared_path, Place.SHARED, problems))
+    plain = Layers((process, yours, shared))
+    files: dict[str, Entry] = {}
+    folders = sources.folders(environment)
+    present = {folder: names_in(folder) for folder in folders}
+    for name in wanted:
+        pointer = plain.entry(f"{name}_FILE")
+        if pointer is not None and pointer.text:
+            if name in process or (name in yours and pointer.origin.place is Place.YOURS):
+                rule = f"only one of {name} and {name}_FILE is set"
+                problems.append(
+                    trouble("set-twice", name, str(pointer.origin), rule, "Delete one of the two")
+                )
+            path, named_by = sources.root / pointer.text, f"{name}_FILE in {pointer.origin}"
+            entry = read_file(sources, name, path, named_by, problems)
+        else:
+            folder = next((folder for folder in folders if name in present[folder]), None)
+            entry = read_file(sources, name, folder / name, "", problems) if folder else None
+        if entry is not None:
+            files[name] = entry
+    expose(sources, yours, secret, problems)
+    for layer in (yours, shared):
+        names += [(name, entry.origin) for name, entry in layer.entries.items()]
+    for folder in folders:
+        names += [(n, Origin(Place.SECRET_FILE, sources.label(folder / n))) for n in sorted(present[folder])]
+    layers = Layers((process, Layer(files), yours, shared))
+    return Collected(layers=layers, problems=tuple(problems), names=tuple(names))
+
+
+def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Problem]) -> dict[str, Entry]:
+    """Return the entries of an env file; a missing one has none, what is broken in it goes to `problems`."""
+    label = sources.label(path)
+    try:
+        found = EnvFile(path)
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        problems.append(
+            trouble("unreadable", "", label, "an env file is UTF-8 text", "Save the file as UTF-8")
+        )
+        return {}
+    except OSError as error:
+        rule = f"an env file can be read ({error.strerror})"
+        problems.append(trouble("unreadable", "", label, rule, "Make it a file that you may read"))
+        return {}
+    problems += (
+        trouble("broken-line", "", f"{label}:{each.line}", each.rule, each.fix) for each in found.faults
+    )
+    return {
+        name: Entry(text, Origin(place, f"{label}:{found.lines[name]}")) for name, text in found.data.items()
+    }
+
+
+def read_file(
+    sources: Sources, name: str, path: Path, named_by: str, problems: list[Problem]
+) -> Entry | None:
+    """Return the entry of one secret file; None, and a problem, when it cannot be used."""
+    label = sources.label(path)
+    source = f"{label}, {named_by}" if named_by else label
+    try:
+        found = read_secret(path)
+    except ValueError as error:
+        problems.append(
+            trouble("secret-file", name, source, str(error), "Write the value alone into the file")
+        )
+        return None
+    except OSError as error:
+        rule = f"the secret file can be read ({error.strerror})"
+        problems.append(trouble("secret-file", name, source, rule, "Create it, or correct its path or owner"))
+        return None
+    if found.exposed:
+        rule = "a secret file is readable by its owner only"
+        problems.append(
+            trouble("exposed-file", name, source, rule, f"Run `chmod 600 {label}`", Level.WARNING)
+        )
+    return Entry(found.text, Origin(Place.SECRET_FILE, label))
+
+
+def expose(sources: Sources, yours: Layer, secret: Collection[str], problems: list[Problem]) -> None:
+    """Warn when `.env` holds a secret and others may read it."""
+    kept = [name for name in secret if name in yours]
+    if kept and S_IMODE((sources.root / ".env").stat().st_mode) & OTHERS:
+        rule = "a file with a secret in it is readable by its owner only"
+        for name in kept:
+            source = str(yours.entries[name].origin)
+            problems.append(
+                trouble("exposed-file", name, source, rule, "Run `chmod 600 .env`", Level.WARNING)
+            )
+
+
+def trouble(id_: str, variable: str, source: str, rule: str, fix: str, level: Level = Level.ERROR) -> Problem:
+    """Return a problem, an error unless `level` says otherwise."""
+    return Problem(id=id_, variable=variable, source=source, rule=rule, fix=fix, level=level)
