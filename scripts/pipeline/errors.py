@@ -38,7 +38,7 @@ class UnreachableError(SlipwayError):
     exit_code = 4
 
 
-class StageFailure(SlipwayError):
+class StageFailure(SlipwayError):  # noqa: N818 a failed check is a result, not an error of the program
     """A stage looked and found fault, or tried and did not succeed; exit code 1 unless a subclass says so.
 
     `details` are the lines to show first: findings, failing tests, the end of a command's output. `outputs`
