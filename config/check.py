@@ -1,34 +1,34 @@
 """Read all settings of an environment and find everything that is wrong with them, at once."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
 from secrets import token_urlsafe
 from typing import Any
 
 from config.environments import ENVIRONMENTS, Environment
 from config.errors import Level, Problem
+from config.origin import Origin, Place
+from config.rules import BETWEEN, Rule, Unjudged, Values
 from config.secret import Secret
+from config.secret_rules import KEEPING
 from config.settings import GROUPS, Part, Settings
-from config.sources import CHOOSER, Collected, Entry, Origin, Place, Reader, Sources, choose, collect, trouble
-from config.variables import Variable, variables_of
+from config.sources import (
+    CHOOSER,
+    Collected,
+    Entry,
+    Reader,
+    Sources,
+    choose,
+    collect,
+    secrets_elsewhere,
+    trouble,
+)
+from config.spelling import nearest
+from config.variables import Reading, Variable, variables_of
 
-
-class Unknown(Exception):  # noqa: N818 (not an error: it ends a rule that cannot be judged)
-    """A rule asked for a value that is missing, broken or of a part that is not loaded."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One variable with its value and where it came from; a broken or missing one has no value."""
-
-    variable: Variable
-    value: Any = field(repr=False)
-    origin: Origin
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a value."""
-        return self.value is not MISSING
+DEFAULT_ENVIRONMENT = "development"
+NOT_SET = Origin(Place.DEFAULT, "not set")
+FILE_SUFFIX = "_FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Report:
     """What was read and what is wrong with it; `settings` is None when an error stops the start."""
 
     environment: str
+    """Name of the environment; empty when the one that was asked for does not exist."""
     readings: Mapping[str, Reading]
     problems: tuple[Problem, ...]
     settings: Settings | None
@@ -54,25 +55,55 @@ def check(
 ) -> Report:
     """Read the settings of `environment`, by default the one that ENVIRONMENT names, and judge them."""
     sources = sources or Sources()
-    if environment is None:
-        entry = choose(sources) or Entry("development", Origin(Place.DEFAULT, Place.DEFAULT))
-    else:
-        entry = Entry(environment, Origin(Place.PROCESS, "command line"))
-    by_name = {each.name: each for each in environments}
-    if entry.text not in by_name:
-        rule = f"the environment is one of {', '.join(by_name)}"
-        problem = trouble("unknown-environment", CHOOSER, str(entry.origin), rule, "Write one of these names")
-        return Report(environment="an unknown environment", readings={}, problems=(problem,), settings=None)
-    owner = by_name[entry.text]
+    problems: list[Problem] = []
+    owner = choose_environment(environment, sources, environments, problems)
+    if owner is None:
+        return Report(environment="", readings={}, problems=tuple(problems), settings=None)
     variables = variables_of(GROUPS[part])
     secret = [name for name, each in variables.items() if each.secret]
     collected = collect(owner.name, sources, list(variables), secret)
-    problems = list(collected.problems)
-    readings = read(owner, variables, collected, problems)
+    problems += [each for each in collected.problems if each not in problems]
+    readings = derive(owner, read(owner, variables, collected, problems))
+    problems += missing(owner, readings)
+    problems += unknown_names(collected.names)
+    others = [each.name for each in environments if each is not owner]
+    values = Values(
+        environment=owner, readings=readings, elsewhere=secrets_elsewhere(sources, others, secret)
+    )
+    problems += judge(values, (*BETWEEN, *KEEPING))
+    problems.sort(key=lambda problem: problem.level is Level.WARNING)
     settings = None
     if not any(problem.level is Level.ERROR for problem in problems):
         settings = build(owner, readings, part, tuple(problems))
     return Report(environment=owner.name, readings=readings, problems=tuple(problems), settings=settings)
+
+
+def choose_environment(
+    wanted: str | None,
+    sources: Sources,
+    environments: Iterable[type[Environment]],
+    problems: list[Problem],
+) -> type[Environment] | None:
+    """Return the environment that is asked for; None, and a problem, when there is none of that name."""
+    by_name = {each.name: each for each in environments}
+    entry: Entry | None = Entry(wanted or "", Origin(Place.COMMAND, Place.COMMAND))
+    if wanted is None:
+        entry, names, found = choose(sources)
+        problems += found
+        if entry is None:
+            slips = [each for each in unknown_names(names) if CHOOSER in each.fix]
+            if slips:
+                problems[:] = [*problems, *slips]
+                return None
+            return by_name[DEFAULT_ENVIRONMENT]
+    assert entry is not None  # noqa: S101 (for the type checker)
+    if entry.text in by_name:
+        return by_name[entry.text]
+    meant = nearest(entry.text, [name.upper() for name in by_name])
+    fix = f"Did you mean {meant.lower()}" if meant else "Write one of these names"
+    rule = f"the environment is one of {', '.join(by_name)}"
+    problems.append(trouble("unknown-environment", CHOOSER, str(entry.origin), rule, fix))
+    return None
 
 
 def read(
@@ -88,30 +119,16 @@ def read(
             continue
         value: Any = MISSING
         if not entry.text and not each.kind.empty:
+            rule = f"it is {each.kind.rule}, not empty"
             fix = "Give it a value, or delete it to use the default"
-            problems.append(trouble("empty", name, str(entry.origin), f"it is {each.kind.rule}", fix))
+            problems.append(trouble("empty", name, str(entry.origin), rule, fix))
         else:
             try:
                 value = reader.get(name, cast=each.kind.read)
             except ValueError as error:
-                fix = f"Write {error}"
+                fix = each.kind.advice(entry.text)
                 problems.append(trouble("value", name, str(entry.origin), f"it is {error}", fix))
         readings[name] = Reading(each, value, entry.origin)
-    # Two defaults follow from other values.
-    stack, url, port = (readings.get(name) for name in ("STACK_NAME", "PUBLIC_URL", "PUBLIC_PORT"))
-    if stack and stack.origin.place is Place.DEFAULT:
-        readings["STACK_NAME"] = Reading(stack.variable, f"slipway-{owner.name}", stack.origin)
-    if url and port and url.origin.place is Place.DEFAULT:
-        value = f"http://127.0.0.1:{port.value}" if port.known else MISSING
-        readings["PUBLIC_URL"] = Reading(url.variable, value, url.origin)
-    for name in missing(owner, readings):
-        place = (
-            f".slipway/secrets/{owner.name}/{name}"
-            if readings[name].variable.secret
-            else f".env or config/.env.{owner.name}"
-        )
-        fix = f"Set it: {place}"
-        problems.append(trouble("missing", name, "not set", f"{owner.name} needs it", fix))
     return readings
 
 
@@ -120,20 +137,79 @@ def default(owner: type[Environment], variable: Variable) -> Reading:
     if variable.name in owner.generated:
         return Reading(variable, Secret(token_urlsafe(32)), Origin(Place.DEFAULT, "made up for this start"))
     if variable.name in owner.defaults:
-        return Reading(
-            variable, owner.defaults[variable.name], Origin(Place.DEFAULT, f"default of {owner.name}")
-        )
-    return Reading(variable, variable.default, Origin(Place.DEFAULT, Place.DEFAULT))
+        origin = Origin(Place.DEFAULT, f"default of {owner.name}")
+        return Reading(variable, owner.defaults[variable.name], origin)
+    unset = variable.default is MISSING or (variable.secret and variable.default is None)
+    origin = NOT_SET if unset else Origin(Place.DEFAULT, Place.DEFAULT)
+    return Reading(variable, variable.default, origin)
 
 
-def missing(owner: type[Environment], readings: Mapping[str, Reading]) -> list[str]:
-    """Return the variables that must be set and are not."""
-    found = []
+def derive(owner: type[Environment], readings: dict[str, Reading]) -> dict[str, Reading]:
+    """Fill in the defaults that follow from the environment or from other values."""
+    port = readings.get("PUBLIC_PORT")
+    address = f"http://127.0.0.1:{port.value}" if port and port.known else MISSING
+    url = readings.get("PUBLIC_URL")
+    derived: dict[str, Any] = {"STACK_NAME": f"slipway-{owner.name}", "PUBLIC_URL": address}
+    if owner.own_ledger and url is not None:
+        derived["LEDGER_URL"] = address if url.is_default else url.value
+    for name, value in derived.items():
+        reading = readings.get(name)
+        if reading is not None and reading.is_default:
+            readings[name] = Reading(reading.variable, value, reading.origin)
+    return readings
+
+
+def missing(owner: type[Environment], readings: Mapping[str, Reading]) -> Iterator[Problem]:
+    """Yield a problem for each variable that must be set and is not."""
     for name, reading in readings.items():
-        wanted = reading.variable.required or name in owner.requires
-        if wanted and reading.origin.place is Place.DEFAULT and name not in owner.generated:
-            found.append(name)
-    return found
+        needed = reading.variable.required or name in owner.requires
+        unset = reading.is_default and name not in owner.generated
+        if needed and (unset or reading.value is None):
+            fix = owner.keep(name) if reading.variable.secret else f"Set it in config/.env.{owner.name}"
+            source = NOT_SET if unset else reading.origin
+            yield trouble("missing", name, str(source), f"{owner.name} needs it", fix)
+
+
+def unknown_names(names: Iterable[tuple[str, Origin]]) -> Iterator[Problem]:
+    """Yield a problem for each name that is a slip of one of ours; other programs' variables are left alone.
+
+    In a file of the project every name is ours, so an unknown one there is a mistake whatever it looks like.
+    """
+    ours = [CHOOSER, *variables_of(GROUPS["all"])]
+    known = {*ours, *(f"{name}{FILE_SUFFIX}" for name in ours)}
+    for name, origin in names:
+        if name in known and not (name == CHOOSER and origin.place is Place.SHARED):
+            continue
+        stem = name.removesuffix(FILE_SUFFIX)
+        meant = nearest(stem, ours)
+        if name == CHOOSER:
+            rule = "a file of one environment does not choose the environment"
+            yield trouble("unknown-name", name, str(origin), rule, "Delete the line")
+        elif meant is not None:
+            suffix = FILE_SUFFIX if stem != name else ""
+            clear = origin.place is not Place.PROCESS or meant == CHOOSER or certain(stem, meant)
+            level = Level.ERROR if clear else Level.WARNING
+            rule, fix = "no setting has this name", f"Did you mean {meant}{suffix}"
+            yield trouble("unknown-name", name, str(origin), rule, fix, level)
+        elif origin.place is Place.SHARED:
+            rule = "no setting has this name"
+            yield trouble(
+                "unknown-name", name, str(origin), rule, "Delete the line; .env.template has all names"
+            )
+
+
+def certain(name: str, meant: str) -> bool:
+    """Tell whether a name in the process environment can hardly be another program's."""
+    return "_" in meant and name.partition("_")[0] == meant.partition("_")[0] and not name.startswith(meant)
+
+
+def judge(values: Values, rules: Iterable[Rule]) -> Iterator[Problem]:
+    """Yield what breaks the rules; one that needs an unknown value says nothing more."""
+    for rule in rules:
+        try:
+            yield from rule(values)
+        except Unjudged:
+            continue
 
 
 def build(

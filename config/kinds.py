@@ -5,6 +5,7 @@ wrong variable must not come out in a message.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 import decouple
 
 from config.secret import Secret
+from config.spelling import nearest
 
 BOOLEANS = {True: "true", False: "false"}
+LONGEST_WORD = 40
 MEMORY = re.compile(r"[1-9][0-9]*[KMG]", re.ASCII)
 HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
 
@@ -38,6 +41,10 @@ class Text:
     def write(self, value: Any) -> str:
         """Return the text that reads back as `value`."""
         return str(value)
+
+    def advice(self, text: str) -> str:  # noqa: ARG002 (for the kinds with a few words)
+        """Return what to do about `text`, which does not read, without repeating it."""
+        return f"Write {self.rule}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,10 @@ class Boolean(Text):
         except ValueError:
             raise ValueError(self.rule) from None
 
+    def advice(self, text: str) -> str:
+        """Return the truth value that was perhaps meant."""
+        return meant(text, BOOLEANS.values()) or super().advice(text)
+
     def write(self, value: bool) -> str:
         """Return `true` or `false`."""
         return BOOLEANS[value]
@@ -137,6 +148,10 @@ class Choice(Text):
             if wanted == (choice.casefold() if self.fold else choice):
                 return choice
         raise ValueError(self.rule)
+
+    def advice(self, text: str) -> str:
+        """Return the word that was perhaps meant."""
+        return meant(text, self.choices) or super().advice(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +314,13 @@ class Hidden(Text):
     def write(self, value: Secret | None) -> str:
         """Return the text of the secret: the only kind whose text is not for showing."""
         return value.reveal() if value else ""
+
+
+def meant(text: str, words: Iterable[str]) -> str:
+    """Return advice to write the word that `text` is a slip of, or nothing."""
+    by_capitals = {word.upper(): word for word in words}
+    word = nearest(text[:LONGEST_WORD], by_capitals)
+    return f"Did you mean {by_capitals[word]}" if word else ""
 
 
 def is_address(text: str) -> bool:

@@ -47,7 +47,7 @@ class Database:
     name: str = variable("DB_NAME", "Name of the database", Name(), "slipway")
     user: str = variable("DB_USER", "Role that the service logs in as", Name(), "slipway")
     password: Secret | None = variable(
-        "DB_PASSWORD", "Password of that role", Hidden(characters=12, bits=40.0), None, rotates=True
+        "DB_PASSWORD", "Password of that role", Hidden(characters=12, bits=25.0), None, rotates=True
     )
     host: str = variable(
         "DB_HOST",
@@ -145,7 +145,7 @@ class Ledger:
         example="https://ledger.internal",
     )
     token: Secret | None = variable(
-        "LEDGER_TOKEN", "Bearer token with all scopes", Hidden(characters=24, bits=90.0), None, rotates=True
+        "LEDGER_TOKEN", "Bearer token with all scopes", Hidden(characters=24, bits=50.0), None, rotates=True
     )
 
 
@@ -169,5 +169,5 @@ class Security:
     """What the service signs with."""
 
     secret_key: Secret = variable(
-        "SECRET_KEY", "Key that sessions and links are signed with", Hidden(characters=32, bits=100.0)
+        "SECRET_KEY", "Key that sessions and links are signed with", Hidden(characters=32, bits=70.0)
     )

@@ -10,9 +10,10 @@ from typing import Literal
 
 from config.delivery import Delivery
 from config.errors import ConfigurationError, Problem
+from config.origin import Origin
 from config.secret import Secret
 from config.service import Database, Ledger, Logging, Security, Web
-from config.sources import Origin, Sources
+from config.sources import Sources
 from config.variables import Variable, variables_of
 
 __all__ = [

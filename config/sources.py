@@ -8,7 +8,6 @@ yours and not in git; `config/.env.<environment>`, which is in git and holds no 
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from stat import S_IMODE
 from typing import Any
@@ -17,31 +16,12 @@ from decouple import Config, RepositoryEmpty, UndefinedValueError
 
 from config.dotenv import EnvFile
 from config.errors import Level, Problem
+from config.origin import Origin, Place
+from config.secret import Secret
 from config.secret_files import OTHERS, names_in, read_secret
 
 PROJECT = Path(__file__).parent.parent
 CHOOSER = "ENVIRONMENT"
-
-
-class Place(StrEnum):
-    """The kinds of source, highest precedence first."""
-
-    PROCESS = "process environment"
-    SECRET_FILE = "secret file"  # noqa: S105 (the name of a source)
-    YOURS = ".env"
-    SHARED = "config/.env"
-    DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where one value came from; its text is what a message shows."""
-
-    place: Place
-    label: str
-
-    def __str__(self) -> str:
-        return self.label
 
 
 @dataclass(frozen=True)
@@ -132,10 +112,12 @@ class Collected:
     """Every name that a source sets, ours or not, for finding misspelt ones."""
 
 
-def choose(sources: Sources) -> Entry | None:
-    """Return what names the environment, from the process environment or `.env`; None when nothing does."""
-    process, yours, _ = base_layers(sources, [])
-    return Layers((process, yours)).entry(CHOOSER)
+def choose(sources: Sources) -> tuple[Entry | None, list[tuple[str, Origin]], list[Problem]]:
+    """Return what names the environment, all names beside it and what is broken there."""
+    problems: list[Problem] = []
+    process, yours, names = base_layers(sources, problems)
+    names += [(name, entry.origin) for name, entry in yours.entries.items()]
+    return Layers((process, yours)).entry(CHOOSER), names, problems
 
 
 def base_layers(sources: Sources, problems: list[Problem]) -> tuple[Layer, Layer, list[tuple[str, Origin]]]:
@@ -180,6 +162,23 @@ def collect(
         names += [(n, Origin(Place.SECRET_FILE, sources.label(folder / n))) for n in sorted(present[folder])]
     layers = Layers((process, Layer(files), yours, shared))
     return Collected(layers=layers, problems=tuple(problems), names=tuple(names))
+
+
+def secrets_elsewhere(
+    sources: Sources, environments: Collection[str], names: Collection[str]
+) -> dict[tuple[str, str], Secret]:
+    """Return the secrets of other environments in the secrets folders of this machine."""
+    found = {}
+    for environment in environments:
+        for template, folder in zip(sources.secrets, sources.folders(environment), strict=True):
+            if "<environment>" not in str(template):
+                continue
+            for name in names_in(folder) & frozenset(names):
+                try:
+                    found[environment, name] = Secret(read_secret(folder / name).text)
+                except (OSError, ValueError):
+                    continue
+    return found
 
 
 def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Problem]) -> dict[str, Entry]:

@@ -5,6 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from config.kinds import Hidden, Text
+from config.origin import Origin, Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,25 @@ class Variable:
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is MISSING
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One variable with its value and where it came from; a broken or missing one has no value."""
+
+    variable: Variable
+    value: Any = field(repr=False)
+    origin: Origin
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return self.value is not MISSING
+
+    @property
+    def is_default(self) -> bool:
+        """Whether no source sets it."""
+        return self.origin.place is Place.DEFAULT
 
 
 def variable(

@@ -35,4 +35,4 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load("staging", sources(tmp_path, DB_PORT="many", DEBUG="ture"))
     wrong = {problem.variable for problem in caught.value.problems}
-    assert {"DB_PORT", "DEBUG", "SECRET_KEY", "LEDGER_TOKEN"} <= wrong
+    assert {"DB_HOST", "DB_PORT", "DEBUG", "SECRET_KEY", "LEDGER_TOKEN"} <= wrong
