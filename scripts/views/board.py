@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from scripts.pipeline.events import (
+    Event,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -51,6 +52,7 @@ class Row:
     lines: int = 0
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     failure: Failure | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -107,9 +109,14 @@ class Board(Listener):
         """Return the stages that failed."""
         return [row for row in self.rows.values() if row.bad]
 
+    def handle(self, event: Event) -> None:
+        """Take one event; its time is the present."""
+        self.now = event.at
+        super().handle(event)
+
     def run_started(self, event: RunStarted) -> None:
         """Lay out one row for each stage of the plan."""
-        self.now = self.started = event.at
+        self.started = event.at
         self.run, self.command, self.environment = event.run, event.command, event.environment
         self.commit, self.dirty, self.directory = event.commit or "", event.dirty, event.directory
         for planned in event.plan:
@@ -119,33 +126,29 @@ class Board(Listener):
 
     def stage_started(self, event: StageStarted) -> None:
         """Set the stage's row running."""
-        self.now = event.at
         row = self.row(event.stage)
         row.status, row.started, row.reason = "running", event.at, event.reason
 
     def stage_output(self, event: StageOutput) -> None:
         """Keep the line among the stage's last ones."""
-        self.now = event.at
         row = self.row(event.stage)
         row.lines += 1
         row.tail.append(event.line[:WIDTH])
 
     def stage_progress(self, event: StageProgress) -> None:
         """Keep what the stage is doing now."""
-        self.now = event.at
         self.row(event.stage).progress = event.text
 
     def stage_finished(self, event: StageFinished) -> None:
         """Close the stage's row with its result."""
-        self.now = event.at
         row = self.row(event.stage)
         row.status, row.reason, row.seconds = event.result, event.reason, event.seconds
         row.note, row.progress, row.log = event.note, "", event.log or ""
         row.failure = failure_of(event.failure)
+        row.figures = dict(event.outcome.figures) if event.outcome is not None else {}
 
     def run_finished(self, event: RunFinished) -> None:
         """Keep the result and the record of the run."""
-        self.now = event.at
         self.result, self.exit_code, self.record = event.result, event.exit_code, dict(event.record)
 
     def log_of(self, stage: str) -> str:

@@ -221,17 +221,16 @@ def _summary(board: Board, most_lines: int) -> str:
     total = float(record.get("seconds", board.seconds))
     mark = MARKS.get(board.result, "")
     title = f"{board.command} → {board.environment}: {board.result} in {duration(total)}"
-    figures = {stage["name"]: stage.get("figures") or {} for stage in record.get("stages", ())}
     lines = [f"### {mark} {_cell(title)}", ""]
     for row in board.failed():
         lines += _failure(row, most_lines)
     lines += ["| | stage | took | why | figures |", "|---|---|---:|---|---|"]
     for row in board.rows.values():
-        told = ", ".join(figure(name, value) for name, value in figures.get(row.name, {}).items())
+        told = ", ".join(figure(name, value) for name, value in row.figures.items())
         cells = (
             MARKS.get(row.status, ""),
             row.name,
-            duration(row.seconds) if row.status != "skipped" else "",
+            duration(row.seconds) if row.started else "",
             row.reason,
             told,
         )

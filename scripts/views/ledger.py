@@ -36,6 +36,9 @@ class Ledger(Protocol):
     def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Take the events; raises Undelivered or Refused."""
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+
 
 class LedgerView(Listener):
     """Spool each run's events and deliver what waits."""
@@ -61,6 +64,7 @@ class LedgerView(Listener):
         self._timer: threading.Timer | None = None
         self._opened: Ledger | None = None
         self._loading = threading.Event()
+        self._trouble = ""
 
     def stage_started(self, event: StageStarted) -> None:
         """Begin the wait after which the embedded ledger is worth loading."""
@@ -91,7 +95,10 @@ class LedgerView(Listener):
 
     def _load(self) -> None:
         self._loading.set()
-        self._opened = self._openers[EMBEDDED]()
+        try:
+            self._opened = self._openers[EMBEDDED]()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the ledger, the result of the run stands
+            self._trouble = f"{type(error).__name__}: {error}"
 
     def _loaded(self) -> bool:
         if self._timer is None:
@@ -100,30 +107,36 @@ class LedgerView(Listener):
         if not self._loading.is_set():
             return False
         self._timer.join()
+        if self._trouble:
+            self._tell(f"ledger: the embedded one cannot be opened, this run waits for it: {self._trouble}")
         return self._opened is not None
 
     def _deliver(self, name: str) -> None:
         spool = self._spools[name]
+        ledger = self._opened if name == EMBEDDED and self._opened else self._openers[name]()
         try:
-            ledger = self._opened if name == EMBEDDED and self._opened else self._openers[name]()
             for path in spool.waiting():
-                events = spool.read(path)
-                if events is None:
-                    continue
-                try:
-                    ledger.deliver(events)
-                except Refused as error:
-                    spool.refuse(path)
-                    self._tell(
-                        f"ledger: run {path.stem} was set aside in .slipway/spool/{name}/refused: {error}"
-                    )
-                else:
-                    spool.done(path)
+                self._deliver_file(ledger, name, path)
         except Undelivered as error:
             waiting = count(len(spool.waiting()), "run waits", "runs wait")
             self._tell(f"ledger: {waiting} in .slipway/spool/{name} for the end of a later run: {error}")
         except OSError as error:
             self._tell(f"ledger: .slipway/spool/{name} cannot be used: {error.strerror}")
+        finally:
+            ledger.close()
+
+    def _deliver_file(self, ledger: Ledger, name: str, path: Path) -> None:
+        spool = self._spools[name]
+        events = spool.read(path)
+        if events is None:
+            return
+        try:
+            ledger.deliver(events)
+        except Refused as error:
+            spool.refuse(path)
+            self._tell(f"ledger: run {path.stem} was set aside in .slipway/spool/{name}/refused: {error}")
+        else:
+            spool.done(path)
 
 
 def events_of(record: Mapping[str, Any], actor: str) -> list[dict[str, Any]]:

@@ -24,6 +24,12 @@ DEPLOYED = {
 
 def page(record: Mapping[str, Any], rows: Mapping[str, Row]) -> str:
     """Return the page for a run's record and what its stages printed."""
+    order = list(rows)
+    stages = record.get("stages") or ()
+    known = sorted(
+        stages, key=lambda stage: order.index(stage["name"]) if stage["name"] in rows else len(order)
+    )
+    record = {**record, "stages": known}
     title = f"{record.get('command')} · {record.get('environment')} · {record.get('result')}"
     parts = [
         *_header(record),
@@ -69,9 +75,10 @@ def _header(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tally(record: Mapping[str, Any]) -> str:
-    results = [str(stage.get("result")) for stage in record.get("stages") or ()]
-    ran = sum(result != "skipped" for result in results)
-    return _text(f"{count(ran, 'stage')} ran, {results.count('skipped')} skipped")
+    stages = record.get("stages") or ()
+    ran = sum(bool(stage.get("started")) for stage in stages)
+    skipped = sum(stage.get("result") == "skipped" for stage in stages)
+    return _text(f"{count(ran, 'stage')} ran, {skipped} skipped")
 
 
 def _failures(record: Mapping[str, Any], rows: Mapping[str, Row]) -> Iterator[str]:
@@ -107,7 +114,7 @@ def _stages(record: Mapping[str, Any]) -> Iterator[str]:
     yield "<tbody>"
     for stage in stages:
         result = str(stage.get("result"))
-        took = duration(float(stage.get("seconds") or 0.0)) if result != "skipped" else ""
+        took = duration(float(stage.get("seconds") or 0.0)) if stage.get("started") else ""
         figures = "".join(
             f"<li>{_text(figure(name, float(value)))}</li>"
             for name, value in (stage.get("figures") or {}).items()

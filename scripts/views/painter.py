@@ -44,10 +44,10 @@ class Painter:
         self._painted = [min(line.cell_len, columns - 1) for line in lines]
         self._shown = frame
 
-    def print(self, lines: "list[Text]") -> None:
-        """Print `lines` for good, above where the next frame will be."""
+    def print(self, lines: "list[Text]", *, cut: bool = False) -> None:
+        """Print `lines` for good, above where the next frame will be; `cut` those that are wider than it."""
         columns, _ = self._size()
-        text = "".join(self._line(line, None) + "\n" for line in lines)
+        text = "".join(self._line(line, columns if cut else None) + "\n" for line in lines)
         self._write(BEGIN_FRAME + self._back(columns) + text + END_FRAME)
         self._painted, self._shown = [], ""
 

@@ -204,9 +204,9 @@ def summary(board: Board, marks: dict[str, str]) -> list[str]:
     head = {"success": "done", "failure": "failed"}.get(board.result, board.result)
     stages = "  ".join(f"{marks.get(row.status, '?')} {row.name}" for row in board.rows.values())
     lines = [f"{head} in {duration(total)}:  {stages}"]
-    for stage in board.record.get("stages", ()):
-        figures = ", ".join(figure(name, value) for name, value in (stage.get("figures") or {}).items())
-        lines += [f"  {stage['name']}: {figures}"] if figures else []
+    for row in board.rows.values():
+        figures = ", ".join(figure(name, value) for name, value in row.figures.items())
+        lines += [f"  {row.name}: {figures}"] if figures else []
     lines += [f"  {line}" for line in outcome(board.record)]
     failed = board.failed()
     if failed and failed[0].failure and failed[0].failure.next_step:

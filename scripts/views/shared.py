@@ -40,6 +40,9 @@ class SharedLedger:
         if not 200 <= status < 300:
             raise Undelivered(f"{place} answered {status} {reason}{_hint(status)}")
 
+    def close(self) -> None:
+        """Hold nothing: each delivery has a connection of its own."""
+
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout)

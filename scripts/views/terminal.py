@@ -87,7 +87,8 @@ class Terminal(Listener):
         """Leave the finished tree, the failures and the outcome on the screen for good."""
         self._end_ticker()
         self._painter.stop()
-        self._painter.print([*self._tree(), *self._failures(), *self._ending()])
+        self._painter.print(self._tree(), cut=True)
+        self._painter.print([*self._failures(), *self._ending()])
 
     def note(self, text: str) -> None:
         """Print a remark, also one that another view makes after the run's end."""
@@ -102,7 +103,7 @@ class Terminal(Listener):
             if self._ticker is not None:
                 self._end_ticker()
                 self._painter.stop()
-                self._painter.print(self._tree())
+                self._painter.print(self._tree(), cut=True)
 
     def _tick(self) -> None:
         while not self._stop.wait(self._pause):
@@ -134,9 +135,11 @@ class Terminal(Listener):
             f" {row.name:<{width}}  ", style if row.bad or row.status in ("skipped", "waiting") else "bold"
         )
         seconds = row.elapsed(now)
-        took = duration(seconds) if row.status not in ("waiting", "skipped") else ""
+        took = duration(seconds) if row.started is not None else ""
         line.append(f"{took:>8}  ", "bright_black" if row.finished else "cyan")
         line.append(self._told(row), "red" if row.bad else "bright_black")
+        figures = ", ".join(figure(name, value) for name, value in row.figures.items())
+        line.append(f"  {figures}" if figures else "")
         return line
 
     def _told(self, row: Row) -> str:
@@ -152,10 +155,10 @@ class Terminal(Listener):
             lines += [Text(), Text.assemble("  ", (f"{row.name} failed", "bold red"))]
             lines += [Text(f"    {clean(line)}") for line in row.telling_lines(FAILURE_LINES)]
             if row.failure is not None and row.failure.where:
-                lines.append(Text.assemble(("  where  ", "bright_black"), row.failure.where))
+                lines.append(Text.assemble(("    where  ", "bright_black"), row.failure.where))
             if row.failure is not None and row.failure.next_step:
-                lines.append(Text.assemble(("  next   ", "bright_black"), (row.failure.next_step, "bold")))
-            lines.append(Text.assemble(("  log    ", "bright_black"), self._board.log_of(row.name)))
+                lines.append(Text.assemble(("    next   ", "bright_black"), (row.failure.next_step, "bold")))
+            lines.append(Text.assemble(("    log    ", "bright_black"), self._board.log_of(row.name)))
         return lines
 
     def _ending(self) -> list[Text]:
@@ -163,17 +166,9 @@ class Terminal(Listener):
         style = STYLES.get(board.result, "bold")
         head = {"success": "done", "failure": "failed"}.get(board.result, board.result)
         total = float(board.record.get("seconds", board.seconds))
-        lines = [Text(), Text.assemble("  ", (f"{head} in {duration(total)}", style), *self._figures())]
+        lines = [Text(), Text.assemble("  ", (f"{head} in {duration(total)}", style))]
         lines += [Text(f"  {line}") for line in outcome(board.record)]
         return lines
-
-    def _figures(self) -> list[tuple[str, str]]:
-        figures = [
-            figure(name, value)
-            for stage in self._board.record.get("stages", ())
-            for name, value in (stage.get("figures") or {}).items()
-        ]
-        return [(f"  {', '.join(figures)}", "bright_black")] if figures else []
 
 
 def headline(board: Board) -> Text:

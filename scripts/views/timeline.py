@@ -14,6 +14,8 @@ from scripts.views.wording import MARKS, duration
 AXIS_HEIGHT, BAR_ROW, TEXT_ROW, BAR_HEIGHT = 26, 46, 28, 14
 NICE_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 MOST_TICKS = 6
+LAST_TICK = 0.97
+"""Part of the width beyond which a mark would fall upon the frame."""
 SHORTEST_BAR = 0.4
 """Percent of the width: a stage that took no time is still seen."""
 
@@ -64,9 +66,9 @@ def _end(stage: Mapping[str, Any], begin: datetime | None) -> float:
 def _axis(total: float, height: int) -> Iterator[str]:
     step = step_of(total)
     at = 0.0
-    while total and at <= total * 1.0001:
+    while total and at <= total * LAST_TICK:
         x = f"{100 * at / total:.2f}%"
-        anchor = "start" if at == 0 else "end" if at > total * 0.94 else "middle"
+        anchor = "start" if at == 0 else "end" if at > total * 0.93 else "middle"
         yield f'<line class="grid" x1="{x}" x2="{x}" y1="18" y2="{height}"/>'
         yield f'<text class="tick" x="{x}" y="12" text-anchor="{anchor}">{_tick(at)}</text>'
         at = round(at + step, 3)

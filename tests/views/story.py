@@ -187,9 +187,7 @@ def shipped(environment: str = "development") -> Story:
 def broken(environment: str = "staging") -> Story:
     """Return a run in which test failed, build was proven, and what needs them did not start."""
     reasons = {"build": "proven 14:02 in run 01JPB2AA, 212 files unchanged"}
-    story = Story(
-        "lint", "test", "build", "push", command="push", environment=environment, reasons=reasons
-    )
+    story = Story("lint", "test", "build", "push", command="push", environment=environment, reasons=reasons)
     story.finish("build", 0.01, "skipped")
     story.start("lint", 0.02).start("test", 0.03)
     story.say("test", 2.0, "tests/app/test_api.py ..F.", "tests/app/test_pages.py ....")
