@@ -1,0 +1,1 @@
+"""One file a kind of route; `contract` says what each of them answers."""

@@ -1,0 +1,47 @@
+"""PostgreSQL through PgBouncer in transaction mode: the next transaction may get another server session.
+
+So nothing may outlive a transaction, and start-up options are not sent: the time-outs travel as SET LOCAL at
+the start of each transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.database.adapters.direct import Direct
+from app.database.adapters.session_rules import refuse_session_features
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+
+class Pooler(Direct):
+    """A route through a transaction pooler."""
+
+    kind = "pooler"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        timeouts = self.session_timeouts().items()
+        self._set_local = "; ".join(f"SET LOCAL {name} = {value}" for name, value in timeouts)
+
+    def parameters(self) -> dict[str, Any]:
+        """Set TLS only: a pooler refuses start-up options that it does not track."""
+        return self.tls()
+
+    def _make_engine(self) -> Engine:
+        from sqlalchemy import event
+
+        engine = super()._make_engine()
+
+        def check(*arguments: Any) -> None:
+            refuse_session_features(arguments[2])
+
+        event.listen(engine, "before_cursor_execute", check)
+        return engine
+
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
+        """Begin, and set the time-outs for this transaction only."""
+        super().begin(connection, raw, read_only=read_only)
+        with raw.cursor() as cursor:
+            cursor.execute(self._set_local)

@@ -1,0 +1,72 @@
+"""Which statements need a session, and so cannot go through a transaction pooler.
+
+Source: PgBouncer's feature table, https://www.pgbouncer.org/features.html.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from app.database.errors import FeatureRefused
+
+_NOISE: Final = re.compile(
+    r"""  '(?:[^']|'')*'            # text
+        | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$   # dollar-quoted text
+        | "(?:[^"]|"")*"            # a quoted name
+        | --[^\n]*                  # a comment to the end of the line
+        | /\*.*?\*/                 # a comment in the middle
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+_RULES: Final = (
+    (
+        r"^SET\s+(?!LOCAL\b|TRANSACTION\b|CONSTRAINTS\b)",
+        "SET",
+        "Use SET LOCAL, which ends with the transaction",
+    ),
+    (r"^(RESET|DISCARD)\b", "RESET and DISCARD", "Use SET LOCAL, which needs no reset"),
+    (r"^(LISTEN|UNLISTEN)\b", "LISTEN", "Listen on a connection of the direct adapter"),
+    (
+        r"\bpg_(try_)?advisory_(unlock\w*|lock(_shared)?)\s*\(",
+        "a session-level advisory lock",
+        "Use pg_advisory_xact_lock, which ends with the transaction",
+    ),
+    (
+        r"^CREATE\s+(LOCAL\s+|GLOBAL\s+)?(TEMP|TEMPORARY)\s+(?!.*\bON\s+COMMIT\s+DROP\b)",
+        "a temporary table that outlives its transaction",
+        "Add ON COMMIT DROP",
+    ),
+    (r"^(PREPARE\s+(?!TRANSACTION\b)|EXECUTE\b|DEALLOCATE\b)", "PREPARE", "Send the statement itself"),
+    (r"^DECLARE\b.*\bWITH\s+HOLD\b", "a cursor WITH HOLD", "Read it within the transaction"),
+    (r"^LOAD\b", "LOAD", "Set shared_preload_libraries on the server"),
+)
+_COMPILED: Final = tuple(
+    (re.compile(rule, re.IGNORECASE | re.DOTALL), what, instead) for rule, what, instead in _RULES
+)
+_SET_CONFIG: Final = re.compile(
+    r"\bset_config\s*\([^()]*,\s*(false|'f'|'false'|'off'|'no'|0)\s*\)", re.IGNORECASE
+)
+
+
+@lru_cache(maxsize=1024)
+def refuse_session_features(statement: str) -> None:
+    """Raise FeatureRefused when `statement` leaves something behind in its session."""
+    bare = _NOISE.sub(" '' ", statement)
+    if _SET_CONFIG.search(bare):
+        raise _refusal("set_config(..., false)", "Pass true, which ends with the transaction")
+    for part in bare.split(";"):
+        words = part.strip()
+        for rule, what, instead in _COMPILED:
+            if rule.search(words):
+                raise _refusal(what, instead)
+
+
+def _refusal(what: str, instead: str) -> FeatureRefused:
+    return FeatureRefused(
+        f"The pooler adapter cannot run {what}: the next transaction may get another server session.",
+        where="route pooler (PgBouncer in transaction mode)",
+        next_step=f"{instead}, or use the direct or the local adapter.",
+    )

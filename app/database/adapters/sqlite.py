@@ -1,0 +1,150 @@
+"""The embedded database: one file, no server.
+
+Rules: WAL, and verified, so that readers never block the writer; BEGIN IMMEDIATE for writes, so that two
+writers queue instead of failing half-way; foreign keys on; a busy time-out for writers in other processes.
+In one process the writers queue for a single connection, first come first served, which SQLite's own busy
+handler does not promise. Read-only transactions run on connections that refuse to write.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from app.database.adapters.contract import PRIMARY, Adapter, Facts
+from app.database.errors import AdapterMisconfigured, RouteDown
+from app.database.sqlstates import sqlite_code_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+_SQLITE_READONLY = 8
+
+
+class Sqlite(Adapter):
+    """A route to a database file."""
+
+    kind = "sqlite"
+    dialect = "sqlite"
+    writers: ClassVar[int | None] = 1
+
+    def __init__(self, path: Path, *, busy_timeout: float = 5.0, name: str | None = None) -> None:
+        super().__init__(name)
+        if str(path) in {":memory:", ""} or str(path).startswith("file:"):
+            raise AdapterMisconfigured(
+                f"SQLite's database must be a file, not {str(path)!r}.",
+                where="DB_SQLITE_PATH",
+                next_step="Give the path of a file: each connection to memory sees a database of its own.",
+            )
+        self.path = Path(path)
+        self.busy_timeout = busy_timeout
+        self._wal_lock = threading.Lock()
+
+    def describe(self) -> str:
+        """Say where the route leads."""
+        return f"sqlite:{self.path}"
+
+    def _make_engine(self) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_engine("sqlite://", creator=self._create, poolclass=NullPool, hide_parameters=True)
+
+    def open(self, timeout: float) -> Any:
+        """Open the file, making it and its folder when they are missing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        raw = sqlite3.connect(
+            self.path,
+            timeout=max(self.busy_timeout, 0.001),
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=_Connection,
+        )
+        try:
+            raw.file = _file_of(self.path)
+            with self._wal_lock:
+                (mode,) = raw.execute("PRAGMA journal_mode = WAL").fetchone()
+            raw.execute("PRAGMA synchronous = NORMAL")
+            raw.execute("PRAGMA foreign_keys = ON")
+            (foreign_keys,) = raw.execute("PRAGMA foreign_keys").fetchone()
+            self._verify(mode, foreign_keys)
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    def _verify(self, mode: str, foreign_keys: int) -> None:
+        if mode != "wal":
+            raise AdapterMisconfigured(
+                f"SQLite answered journal mode {mode!r} where WAL is needed.",
+                where=self.describe(),
+                next_step="Put the file on a local disk that is not a network share.",
+            )
+        if not foreign_keys:
+            raise AdapterMisconfigured("This SQLite was built without foreign keys.", where=self.describe())
+
+    def facts(self, raw: Any) -> Facts:
+        """Tell the identity of the file and whether this process may write to it."""
+        raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return Facts(
+            identity=f"sqlite:{raw.file[0]}:{raw.file[1]}", role=PRIMARY, writable=self._writable(raw)
+        )
+
+    def _writable(self, raw: Any) -> bool:
+        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            return False
+        raw.execute("PRAGMA query_only = OFF")
+        raw.execute("PRAGMA busy_timeout = 0")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+            raw.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            return sqlite_code_of(error) != _SQLITE_READONLY
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout * 1000)}")
+        return True
+
+    def alive(self, raw: Any) -> None:
+        """Fail when the file was replaced or removed, since writes would go to a file that nobody sees."""
+        if _file_of(self.path) != raw.file:
+            raise sqlite3.OperationalError(f"{self.path} is no longer the file that was opened")
+
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
+        """Begin at once, so that a busy database is found before any work is done."""
+        connection.begin()
+        if raw.read_only is not read_only:
+            raw.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+            raw.read_only = read_only
+        raw.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def explain(self, error: BaseException) -> Exception:
+        """Keep errors of ours, and turn the driver's into RouteDown."""
+        from app.database.errors import DatabaseError
+
+        original = getattr(error, "orig", None) or error
+        if isinstance(original, DatabaseError):
+            return original
+        return RouteDown(
+            f"The database file cannot be opened: {original}.",
+            where=self.describe(),
+            next_step="Check that the folder exists, is writable and has space.",
+        )
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that remembers which file it opened and whether it refuses writes."""
+
+    file: tuple[int, int] = (0, 0)
+    read_only: bool = False
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)

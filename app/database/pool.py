@@ -1,0 +1,446 @@
+"""A bounded pool of open connections to one route.
+
+Connections are opened by threads of their own, so a caller waits exactly as long as its budget says even
+while the network does not answer. Waiters are served first come, first served; beyond `max_waiting` they are
+turned away at once. A connection stays wrapped in its SQLAlchemy `Connection` for life, which is what makes
+lending cheap: a lock, a pop, and two comparisons.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.database.adapters.contract import discard
+from app.database.errors import DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
+from app.database.guard import Guard, cut
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from sqlalchemy import Connection
+
+    from app.database.adapters.contract import Adapter, Facts
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """An open connection with what the pool knows of it; times are monotonic seconds."""
+
+    __slots__ = (
+        "adapter",
+        "busy",
+        "connection",
+        "expires",
+        "facts",
+        "label",
+        "owner",
+        "pool",
+        "raw",
+        "reported",
+        "since",
+        "thread",
+        "used",
+    )
+
+    def __init__(
+        self, pool: Pool, adapter: Adapter, connection: Connection, raw: Any, facts: Facts, expires: float
+    ) -> None:
+        self.pool = pool
+        self.adapter = adapter
+        self.connection = connection
+        self.raw = raw
+        self.facts = facts
+        self.expires = expires
+        self.used = time.monotonic()
+        self.since = 0.0
+        self.busy = 0.0
+        """When the statement that is under way was sent; 0 between statements."""
+        self.label = ""
+        self.owner: tuple[CodeType, int] | None = None
+        self.thread = 0
+        self.reported = False
+
+    def holder(self) -> str:
+        """Name who holds this connection: label, place in the code, thread."""
+        place = (
+            f"{self.owner[0].co_filename}:{self.owner[1]} ({self.owner[0].co_name})"
+            if self.owner
+            else "unknown"
+        )
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return f"{self.label or 'a transaction'} at {place} in thread {names.get(self.thread, self.thread)}"
+
+
+class _Waiter:
+    __slots__ = ("error", "lease", "ready")
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.lease: Lease | None = None
+        self.error: DatabaseError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolCounts:
+    """One moment of a pool; the totals only rise until the process ends."""
+
+    size: int
+    limit: int
+    idle: int
+    in_use: int
+    opening: int
+    waiting: int
+    opened: int
+    closed: int
+    lent: int
+    timeouts: int
+    turned_away: int
+    open_failures: int
+    leaks: int
+    committed: int
+    rolled_back: int
+
+
+class Pool:
+    """Lend the connections of one adapter, at most `size` at a time."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        size: int,
+        max_waiting: int,
+        connect_timeout: float,
+        silence: float,
+        fresh: float,
+        max_lifetime: float,
+        guard: Guard,
+        admit: Callable[[Facts], None],
+        on_open_failure: Callable[[DatabaseError, float], None],
+        on_dead: Callable[[], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.adapter = adapter
+        self.limit = size
+        self._max_waiting = max_waiting
+        self._connect_timeout = connect_timeout
+        self._silence = silence
+        self._fresh = fresh
+        self._max_lifetime = max_lifetime
+        self._guard = guard
+        self._admit = admit
+        self._on_open_failure = on_open_failure
+        self._on_dead = on_dead
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._idle: deque[Lease] = deque()
+        self._in_use: set[Lease] = set()
+        self._waiters: deque[_Waiter] = deque()
+        self._opening = 0
+        self._trusted_since = 0.0
+        self._closed = False
+        self._last_cause: Exception | None = None
+        self._opened = self._closed_count = self._lent = self._timeouts = 0
+        self._turned_away = self._open_failures = self._leaks = 0
+        self.committed = 0
+        self.rolled_back = 0
+
+    def acquire(self, deadline: float, label: str, owner: tuple[CodeType, int] | None) -> Lease:
+        """Lend a connection that works, before the monotonic time `deadline`.
+
+        Raise PoolTimeout when none comes free in time, QueueFull when too many wait, RouteDown or another
+        NotSent when a new connection cannot be opened.
+        """
+        while True:
+            with self._lock:
+                if self._idle and not self._waiters:
+                    lease = self._idle.pop()
+                    self._in_use.add(lease)
+                    self._lent += 1
+                    waiter = None
+                else:
+                    waiter = self._enqueue()
+            if waiter is not None:
+                lease = self._wait(waiter, deadline)
+            now = time.monotonic()
+            if (
+                lease.used >= now - self._fresh and lease.used >= self._trusted_since and now < lease.expires
+            ) or self._works(lease, now):
+                lease.since = now
+                lease.label = label
+                lease.owner = owner
+                lease.thread = threading.get_ident()
+                return lease
+
+    def release(self, lease: Lease) -> None:
+        """Take back a connection that is outside any transaction."""
+        lease.busy = 0.0
+        lease.reported = False
+        lease.used = time.monotonic()
+        with self._lock:
+            if not self._closed and lease in self._in_use:
+                if self._waiters:
+                    self._hand_over(lease)
+                else:
+                    self._in_use.discard(lease)
+                    self._idle.append(lease)
+                return
+        self.drop(lease)
+
+    def drop(self, lease: Lease) -> None:
+        """Close a lent connection for good and make room for another."""
+        with self._lock:
+            if lease in self._in_use:
+                self._in_use.discard(lease)
+                self._closed_count += 1
+            self._refill()
+        discard(lease.connection)
+
+    def distrust(self) -> None:
+        """Check every connection that is idle now before it is lent again."""
+        self._trusted_since = time.monotonic()
+
+    def fail_waiters(self, error: DatabaseError) -> None:
+        """Turn away everyone who waits, for they would wait for a route that is down."""
+        with self._lock:
+            waiters = list(self._waiters)
+            self._waiters.clear()
+        for waiter in waiters:
+            waiter.error = error
+            waiter.ready.set()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        with self._lock:
+            leases = list(self._idle)
+            self._idle.clear()
+            self._closed_count += len(leases)
+        for lease in leases:
+            discard(lease.connection)
+
+    def close(self) -> None:
+        """Lend no more; close idle connections now and lent ones when they come back."""
+        with self._lock:
+            self._closed = True
+        self.fail_waiters(NotSent("The connection pool was closed."))
+        self.close_idle()
+
+    def housekeep(self, now: float, leak: float) -> None:
+        """Replace connections past their lifetime and report transactions that are held too long."""
+        with self._lock:
+            old = [lease for lease in self._idle if now >= lease.expires]
+            for lease in old:
+                self._idle.remove(lease)
+            self._closed_count += len(old)
+            leaked = [lease for lease in self._in_use if lease.since and now - lease.since > leak]
+            leaked = [lease for lease in leaked if not lease.reported]
+            for lease in leaked:
+                lease.reported = True
+            self._leaks += len(leaked)
+        for lease in old:
+            discard(lease.connection)
+        for lease in leaked:
+            logger.warning(
+                "connection of route %s held for %.1f s by %s",
+                self.adapter.name,
+                now - lease.since,
+                lease.holder(),
+            )
+
+    def silent_since(self) -> float | None:
+        """Return when the oldest statement that still waits for its answer was sent."""
+        with self._lock:
+            return min((lease.busy for lease in self._in_use if lease.busy), default=None)
+
+    def cut_silent(self, before: float) -> int:
+        """Break every connection whose statement was sent before `before` and is unanswered."""
+        with self._lock:
+            silent = [lease for lease in self._in_use if 0 < lease.busy < before]
+            for lease in silent:
+                cut(lease.raw)
+        return len(silent)
+
+    def after_fork(self) -> None:
+        """Forget every connection without a word on the wire; only for a process that was just forked."""
+        self._lock = threading.Lock()
+        for lease in (*self._idle, *self._in_use):
+            # A connection belongs to the parent. Detached, its SQLAlchemy wrapper says no goodbye, and
+            # psycopg2 closes nothing in a process that did not open it.
+            lease.connection.detach()
+            lease.pool = self
+        self._idle.clear()
+        self._in_use.clear()
+        self._waiters.clear()
+        self._opening = 0
+
+    def counts(self) -> PoolCounts:
+        """Return this moment's figures."""
+        with self._lock:
+            return PoolCounts(
+                size=len(self._idle) + len(self._in_use) + self._opening,
+                limit=self.limit,
+                idle=len(self._idle),
+                in_use=len(self._in_use),
+                opening=self._opening,
+                waiting=len(self._waiters),
+                opened=self._opened,
+                closed=self._closed_count,
+                lent=self._lent,
+                timeouts=self._timeouts,
+                turned_away=self._turned_away,
+                open_failures=self._open_failures,
+                leaks=self._leaks,
+                committed=self.committed,
+                rolled_back=self.rolled_back,
+            )
+
+    def describe(self) -> str:
+        """Say who holds what, for the text of an error."""
+        now = time.monotonic()
+        with self._lock:
+            used, waiting, opening = len(self._in_use), len(self._waiters), self._opening
+            oldest = min((x for x in self._in_use if x.since), key=lambda x: x.since, default=None)
+        text = f"{used} of {self.limit} in use, {opening} opening, {waiting} waiting"
+        if oldest is not None:
+            text += f"; oldest held {now - oldest.since:.1f} s by {oldest.holder()}"
+        if self._last_cause is not None:
+            text += f"; last cause: {' '.join(str(self._last_cause).split())}"
+        return text
+
+    def _enqueue(self) -> _Waiter:
+        if self._closed:
+            raise NotSent("The connection pool was closed.", where=f"route {self.adapter.name}")
+        room = len(self._in_use) + len(self._idle) + self._opening < self.limit
+        if not room and len(self._waiters) - self._opening >= self._max_waiting:
+            self._turned_away += 1
+            raise QueueFull(
+                f"{len(self._waiters)} callers already wait for a connection of route {self.adapter.name}.",
+                where=f"{len(self._in_use)} of {self.limit} in use",
+                next_step="Try again later, raise DB_POOL_SIZE, or shorten the transactions.",
+            )
+        waiter = _Waiter()
+        self._waiters.append(waiter)
+        if self._idle:
+            self._serve()
+        self._refill()
+        return waiter
+
+    def _refill(self) -> None:
+        """Open connections for those who wait, as far as there is room; the lock is held."""
+        live = len(self._in_use) + len(self._idle)
+        while not self._closed and self._opening < len(self._waiters) and live + self._opening < self.limit:
+            self._opening += 1
+            threading.Thread(target=self._open, name=f"open-{self.adapter.name}", daemon=True).start()
+
+    def _open(self) -> None:
+        began = time.monotonic()
+        lease: Lease | None = None
+        error: DatabaseError | None = None
+        try:
+            connection, raw, facts = self.adapter.connect(self._connect_timeout, self._guard)
+            try:
+                self._admit(facts)
+            except Exception:
+                discard(connection)
+                raise
+            # Up to a tenth is taken off, so that connections opened together do not expire together.
+            expires = time.monotonic() + self._max_lifetime * (1 - self._jitter() / 10)
+            lease = Lease(self, self.adapter, connection, raw, facts, expires)
+        except DatabaseError as refused:
+            error = refused
+        except Exception as unexpected:  # noqa: BLE001 - reaches the waiter with its cause
+            error = RouteDown(f"The route {self.adapter.name} failed to open: {unexpected}")
+            error.__cause__ = unexpected
+        if error is not None:
+            self._on_open_failure(error, time.monotonic() - began)
+        late = False
+        with self._lock:
+            self._opening -= 1
+            if lease is not None:
+                self._opened += 1
+                late = self._closed
+                if not late:
+                    self._in_use.add(lease)
+                    self._hand_over(lease)
+            else:
+                self._open_failures += 1
+                self._last_cause = error
+                if self._waiters:
+                    waiter = self._waiters.popleft()
+                    waiter.error = error
+                    waiter.ready.set()
+                self._refill()
+        if late and lease is not None:
+            discard(lease.connection)
+
+    def _hand_over(self, lease: Lease) -> None:
+        """Give `lease`, which counts as in use, to the first waiter or put it by; the lock is held."""
+        if self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.lease = lease
+            waiter.ready.set()
+        else:
+            self._in_use.discard(lease)
+            self._idle.append(lease)
+
+    def _serve(self) -> None:
+        lease = self._idle.pop()
+        self._in_use.add(lease)
+        self._hand_over(lease)
+
+    def _wait(self, waiter: _Waiter, deadline: float) -> Lease:
+        # A route none of whose connections is alive gets as long as one attempt to connect, and a little more
+        # for a name server that does not answer; then another route has its turn.
+        patience = min(deadline, time.monotonic() + self._connect_timeout * 1.25)
+        if not waiter.ready.wait(max(0.0, patience - time.monotonic())):
+            with self._lock:
+                alive = bool(self._in_use or self._idle)
+            if alive:
+                waiter.ready.wait(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            if waiter.lease is not None:
+                self._lent += 1
+                return waiter.lease
+            if waiter.error is None:
+                self._waiters.remove(waiter)
+                self._timeouts += 1
+                alive = bool(self._in_use or self._idle)
+        if waiter.error is not None:
+            raise again(waiter.error) from waiter.error
+        if not alive:
+            raise RouteDown(
+                f"The route {self.adapter.name} did not answer in time.",
+                where=f"{self.adapter.describe()}: {self.describe()}",
+            )
+        raise PoolTimeout(
+            f"No connection of route {self.adapter.name} came free in time.",
+            where=self.describe(),
+            next_step="Shorten the transactions, raise DB_POOL_SIZE, or give a larger budget.",
+        )
+
+    def _works(self, lease: Lease, now: float) -> bool:
+        """Check a connection that was idle for long; drop it when it is dead or too old."""
+        if now >= lease.expires:
+            self.drop(lease)
+            return False
+        raw = lease.raw
+        self._guard.watch(raw, self._silence)
+        try:
+            self.adapter.alive(raw)
+        except Exception as error:  # noqa: BLE001 - any failure means that the connection is of no use
+            self._last_cause = error
+            self.distrust()
+            self._guard.release(raw)
+            self.drop(lease)
+            self._on_dead()
+            return False
+        self._guard.release(raw)
+        return True

@@ -1,0 +1,157 @@
+"""From settings to adapters: which routes there are and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from app.database.errors import AdapterMisconfigured
+
+if TYPE_CHECKING:
+    from app.database.adapters.contract import Adapter
+    from app.database.options import DatabaseSettings, Limits, Password
+
+NAMES = ("sqlite", "local", "direct", "pooler")
+
+
+def limits_of(settings: DatabaseSettings) -> Limits:
+    """Return the manager's limits that `settings` ask for."""
+    from app.database.options import Limits
+
+    return Limits(
+        pool_size=settings.pool_size,
+        max_waiting=settings.pool_max_waiting,
+        budget=settings.budget_seconds,
+        connect_timeout=settings.connect_timeout,
+        silence=min(1.0, settings.connect_timeout),
+        max_lifetime=settings.max_lifetime,
+        slow_query=settings.slow_query_seconds,
+    )
+
+
+def adapters_of(settings: DatabaseSettings) -> tuple[list[Adapter], list[Adapter]]:
+    """Return the routes in order of preference, and the replicas; raise AdapterMisconfigured."""
+    order = settings.adapter_order
+    if not order:
+        raise AdapterMisconfigured(
+            "No route to a database is named.",
+            where="DB_ADAPTER_ORDER",
+            next_step=f"Name one or more of {NAMES}.",
+        )
+    unknown = [name for name in order if name not in NAMES]
+    if unknown or len(set(order)) != len(order):
+        raise AdapterMisconfigured(
+            f"DB_ADAPTER_ORDER={','.join(order)} names an unknown adapter, or one twice.",
+            where="DB_ADAPTER_ORDER",
+            next_step=f"Name some of {', '.join(NAMES)}, each once.",
+        )
+    if "sqlite" in order and len(order) > 1:
+        raise AdapterMisconfigured(
+            "A database file and a server are two databases: an outage would write into the wrong one.",
+            where=f"DB_ADAPTER_ORDER={','.join(order)}",
+            next_step="Name sqlite alone, or only routes to one PostgreSQL database.",
+        )
+    return [_MAKERS[name](settings) for name in order], _replicas(settings)
+
+
+def check_capacity(
+    pool_size: int, routes: int, processes: int, server_limit: int, *, where: str = "DB_POOL_SIZE"
+) -> None:
+    """Raise AdapterMisconfigured when all processes together could exceed the server's connections.
+
+    Each process may hold one pool at a time in full, and one connection more a route for its probes.
+    """
+    needed = (pool_size + routes) * processes
+    if needed > server_limit:
+        raise AdapterMisconfigured(
+            f"{processes} processes with up to {pool_size + routes} connections need {needed}, "
+            f"and the server gives {server_limit}.",
+            where=where,
+            next_step=f"Lower DB_POOL_SIZE to {max(1, server_limit // processes - routes)}, run fewer "
+            "workers or replicas, raise the server's max_connections, or put a pooler in front.",
+        )
+
+
+def password_of(settings: DatabaseSettings) -> Password:
+    """Return a function that reads the password at each connect."""
+    reread: Callable[[], str | None] | None = getattr(settings, "current_password", None)
+    if reread is not None:
+        return reread
+
+    def reveal() -> str | None:
+        return settings.password.reveal() if settings.password is not None else None
+
+    return reveal
+
+
+def _common(settings: DatabaseSettings) -> dict[str, Any]:
+    return {
+        "database": settings.name,
+        "user": settings.user,
+        "password": password_of(settings),
+        "application_name": settings.application_name,
+        "statement_timeout": settings.statement_timeout,
+        "idle_in_transaction_timeout": settings.idle_in_transaction_timeout,
+    }
+
+
+def _sqlite(settings: DatabaseSettings) -> Adapter:
+    from app.database.adapters.sqlite import Sqlite
+
+    return Sqlite(settings.sqlite_path, busy_timeout=settings.busy_timeout)
+
+
+def _local(settings: DatabaseSettings) -> Adapter:
+    from app.database.adapters.local import Local
+
+    return Local(host=settings.local_host, port=settings.local_port, **_common(settings))
+
+
+def _direct(settings: DatabaseSettings) -> Adapter:
+    from app.database.adapters.direct import Direct
+
+    return Direct(
+        host=settings.host,
+        hostaddr=settings.hostaddr,
+        port=settings.port,
+        sslmode=settings.sslmode,
+        sslrootcert=settings.sslrootcert,
+        **_common(settings),
+    )
+
+
+def _pooler(settings: DatabaseSettings) -> Adapter:
+    from app.database.adapters.pooler import Pooler
+
+    return Pooler(
+        host=settings.pooler_host,
+        port=settings.pooler_port,
+        sslmode=settings.pooler_sslmode,
+        sslrootcert=settings.sslrootcert,
+        **_common(settings),
+    )
+
+
+def _replicas(settings: DatabaseSettings) -> list[Adapter]:
+    if not settings.replica_host:
+        return []
+    from app.database.adapters.direct import Direct
+
+    return [
+        Direct(
+            name="replica",
+            host=settings.replica_host,
+            port=settings.replica_port,
+            sslmode=settings.sslmode,
+            sslrootcert=settings.sslrootcert,
+            **_common(settings),
+        )
+    ]
+
+
+_MAKERS: dict[str, Callable[[DatabaseSettings], Adapter]] = {
+    "sqlite": _sqlite,
+    "local": _local,
+    "direct": _direct,
+    "pooler": _pooler,
+}

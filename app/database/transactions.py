@@ -1,0 +1,288 @@
+"""A transaction: a context manager that commits at its end, and says what happened when it cannot."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from app.database.errors import ConstraintBroken, DatabaseError, NotSent, OutcomeUnknown, RolledBack
+from app.database.sqlstates import (
+    READ_ONLY,
+    UNDECIDED,
+    constraint_of,
+    is_constraint,
+    is_transient,
+    sqlstate_of,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy import Connection, CursorResult, Executable
+    from sqlalchemy.engine import RowMapping
+
+    from app.database.adapters.contract import Facts
+    from app.database.manager import ConnectionManager
+    from app.database.pool import Lease
+
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+slow_log = logging.getLogger("app.database.slow")
+_monotonic = time.monotonic
+_text = lru_cache(maxsize=1024)(text)
+_TRANSACTION_ID = "SELECT txid_current_if_assigned()"
+
+
+class Transaction:
+    """One transaction on one connection; it commits when its block ends and rolls back when the block raises.
+
+    Rows come as mappings. Statements are SQL text with `:name` parameters or SQLAlchemy Core constructs.
+    """
+
+    __slots__ = ("_lease", "_manager", "_track", "budget", "label", "max_lag", "read_only")
+
+    def __init__(
+        self,
+        manager: ConnectionManager,
+        read_only: bool,
+        budget: float,
+        label: str,
+        max_lag: float | None,
+        track: bool,
+    ) -> None:
+        self._manager = manager
+        self._lease: Lease | None = None
+        self._track = track
+        self.read_only = read_only
+        self.budget = budget
+        self.label = label
+        self.max_lag = max_lag
+
+    def __enter__(self) -> Transaction:
+        if self._lease is not None:
+            raise RuntimeError("this transaction has begun already; ask the manager for another one")
+        caller = sys._getframe(1)
+        self._lease = self._manager.router.borrow(self, (caller.f_code, caller.f_lineno))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lease = self._lease
+        if lease is None:
+            return
+        try:
+            if error is None:
+                self._commit(lease)
+            else:
+                self._roll_back(lease, error)
+        finally:
+            self._lease = None
+
+    def __del__(self) -> None:
+        lease = getattr(self, "_lease", None)
+        if lease is not None:
+            slow_log.warning("a transaction was dropped without its end by %s", lease.holder())
+            lease.pool.drop(lease)
+
+    @property
+    def connection(self) -> Connection:
+        """Return the SQLAlchemy connection, for what this class does not offer; do not commit on it."""
+        return self._held().connection
+
+    @property
+    def dialect(self) -> str:
+        """Return `sqlite` or `postgresql`."""
+        return self._held().adapter.dialect
+
+    @property
+    def route(self) -> str:
+        """Return the name of the route in use."""
+        return self._held().adapter.name
+
+    @property
+    def facts(self) -> Facts:
+        """Return what the server said of itself when this connection was opened."""
+        return self._held().facts
+
+    def execute(self, statement: str | Executable, parameters: Parameters = None) -> CursorResult[Any]:
+        """Run one statement, once for each mapping when `parameters` is a list."""
+        lease = self._lease or self._held()
+        began = lease.busy = _monotonic()
+        try:
+            result: CursorResult[Any] = lease.connection.execute(
+                _text(statement) if statement.__class__ is str else statement,  # type: ignore[arg-type]
+                parameters,
+            )
+        finally:
+            lease.busy = 0.0
+            elapsed = _monotonic() - began
+            if elapsed >= self._manager.limits.slow_query:
+                self._log_slow(statement, elapsed)
+        return result
+
+    def all(self, statement: str | Executable, **parameters: Any) -> Sequence[RowMapping]:
+        """Return every row as a mapping."""
+        return self.execute(statement, parameters or None).mappings().all()
+
+    def first(self, statement: str | Executable, **parameters: Any) -> RowMapping | None:
+        """Return the first row as a mapping, or None."""
+        return self.execute(statement, parameters or None).mappings().first()
+
+    def one(self, statement: str | Executable, **parameters: Any) -> RowMapping:
+        """Return the only row; raise sqlalchemy.exc.NoResultFound or MultipleResultsFound."""
+        return self.execute(statement, parameters or None).mappings().one()
+
+    def scalar(self, statement: str | Executable, **parameters: Any) -> Any:
+        """Return the first column of the first row, or None when there is no row."""
+        return self.execute(statement, parameters or None).scalar()
+
+    def savepoint(self) -> AbstractContextManager[Any]:
+        """Return a block whose statements are undone alone when it raises."""
+        return self._held().connection.begin_nested()
+
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise RuntimeError("this transaction is not open: use it inside its `with` block")
+        return self._lease
+
+    def _log_slow(self, statement: str | Executable, seconds: float) -> None:
+        lease = self._held()
+        place = f"{lease.owner[0].co_filename}:{lease.owner[1]}" if lease.owner else ""
+        slow_log.warning(
+            "slow statement: %.3f s on route %s in %s: %s",
+            seconds,
+            lease.adapter.name,
+            self.label or place,
+            " ".join(str(statement).split()),
+        )
+
+    def _commit(self, lease: Lease) -> None:
+        adapter, connection = lease.adapter, lease.connection
+        if connection.invalidated or adapter.failed(lease.raw):
+            lost = connection.invalidated or adapter.lost(lease.raw)
+            self._give_back(lease)
+            raise RolledBack(
+                "The transaction was rolled back: a statement in it failed, and its error was caught.",
+                where=self._where(lease),
+                next_step="Put a statement that may fail inside `with transaction.savepoint():`.",
+                transient=lost,
+            )
+        transaction_id: int | None = None
+        tracked = self._track and not self.read_only and adapter.dialect == "postgresql"
+        lease.busy = _monotonic()
+        try:
+            if tracked:
+                with lease.raw.cursor() as cursor:
+                    cursor.execute(_TRANSACTION_ID)
+                    (transaction_id,) = cursor.fetchone()
+        except Exception as error:
+            raise self._give_back_after(lease, error) from error
+        try:
+            connection.commit()
+        except SQLAlchemyError as error:
+            raise self._after_commit(lease, error, tracked, transaction_id) from error
+        except BaseException:
+            lease.pool.drop(lease)
+            raise
+        lease.pool.committed += 1
+        lease.pool.release(lease)
+
+    def _after_commit(
+        self, lease: Lease, error: SQLAlchemyError, tracked: bool, transaction_id: int | None
+    ) -> DatabaseError:
+        """Return what a failed COMMIT means.
+
+        An answer on a connection that lives is a refusal: nothing was kept. When the connection is gone, even
+        an answer such as 57P01 may come after the commit: PostgreSQL sends it to a session that waits for its
+        synchronous replica (syncrep.c), whose transaction is committed locally.
+        """
+        original = getattr(error, "orig", None)
+        lost = lease.connection.invalidated or lease.adapter.lost(lease.raw)
+        state = sqlstate_of(original)
+        wrote_nothing = self.read_only or (tracked and transaction_id is None)
+        if (not lost and state not in UNDECIDED) or wrote_nothing:
+            return self._give_back_after(lease, error)
+        timeline = lease.facts.timeline
+        self._give_back(lease, lost=True)
+        return OutcomeUnknown(
+            "The answer to COMMIT was lost: the transaction is either wholly there or not at all.",
+            where=f"{self._where(lease)}: {_first_line(original or error)}",
+            next_step="Ask `manager.outcome(error)`, or look for what the transaction would have written.",
+            sqlstate=state,
+            transaction_id=transaction_id,
+            timeline=timeline,
+        )
+
+    def _roll_back(self, lease: Lease, error: BaseException) -> None:
+        original = error.orig if isinstance(error, DBAPIError) else None
+        if original is None:
+            self._give_back(lease)
+            return
+        raise self._give_back_after(lease, error) from error
+
+    def _give_back_after(self, lease: Lease, error: BaseException) -> DatabaseError:
+        """Roll back, give the connection back, and return the RolledBack that tells of `error`."""
+        original = getattr(error, "orig", None) or error
+        state = sqlstate_of(original)
+        lost = self._give_back(lease)
+        where = self._where(lease)
+        if is_constraint(original):
+            return ConstraintBroken(
+                f"The transaction was rolled back: {_first_line(original)}",
+                where=where,
+                sqlstate=state,
+                constraint=constraint_of(original),
+            )
+        transient = lost or is_transient(original)
+        if state == READ_ONLY:
+            transient = not self.read_only
+            if transient:
+                self._manager.router.named(lease.adapter.name).refused_write()
+        return RolledBack(
+            f"The transaction was rolled back: {_first_line(original)}",
+            where=where,
+            next_step="Running the whole transaction again is safe." if transient else "",
+            sqlstate=state,
+            transient=transient,
+        )
+
+    def _give_back(self, lease: Lease, *, lost: bool = False) -> bool:
+        """Roll back and return the connection, or drop it when it is lost; tell whether it was lost."""
+        lease.busy = _monotonic()
+        lost = lost or lease.connection.invalidated
+        if not lost:
+            try:
+                lease.connection.rollback()
+            except Exception:  # noqa: BLE001 - whatever the reason, this connection cannot be used again
+                lost = True
+        lost = lost or lease.adapter.lost(lease.raw)
+        lease.pool.rolled_back += 1
+        if lost:
+            lease.pool.distrust()
+            lease.pool.drop(lease)
+            self._manager.router.named(lease.adapter.name).suspect()
+        else:
+            lease.pool.release(lease)
+        return lost
+
+    def _where(self, lease: Lease) -> str:
+        place = f" at {lease.owner[0].co_filename}:{lease.owner[1]}" if lease.owner else ""
+        return f"route {lease.adapter.name}, {self.label or 'transaction'}{place}"
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what the server said first; its DETAIL may hold values of rows and is left out."""
+    line = str(error).partition("\n")[0].strip()
+    return line or type(error).__name__
+
+
+__all__ = ["NotSent", "Transaction"]
