@@ -99,11 +99,19 @@ def choose_environment(
     assert entry is not None  # noqa: S101 (for the type checker)
     if entry.text in by_name:
         return by_name[entry.text]
-    meant = nearest(entry.text, [name.upper() for name in by_name])
-    fix = f"Did you mean {meant.lower()}" if meant else "Write one of these names"
+    meant = meant_environment(entry.text, by_name)
+    fix = f"Did you mean {meant}" if meant else "Write one of these names"
     rule = f"the environment is one of {', '.join(by_name)}"
     problems.append(trouble("unknown-environment", CHOOSER, str(entry.origin), rule, fix))
     return None
+
+
+def meant_environment(text: str, names: Iterable[str]) -> str:
+    """Return the name that `text` abbreviates or misspells, or nothing."""
+    names = list(names)
+    short = [name for name in names if len(text) > 1 and name.startswith(text.lower())]
+    slip = nearest(text, [name.upper() for name in names])
+    return short[0] if short else (slip or "").lower()
 
 
 def read(

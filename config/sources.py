@@ -20,6 +20,8 @@ from config.origin import Origin, Place
 from config.secret import Secret
 from config.secret_files import OTHERS, names_in, read_secret
 
+__all__ = ["CHOOSER", "Entry", "Origin", "Place", "Sources", "collect"]
+
 PROJECT = Path(__file__).parent.parent
 CHOOSER = "ENVIRONMENT"
 

@@ -1,0 +1,210 @@
+"""What `invoke config.*` does: each function returns the text to show and the exit code."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_urlsafe
+
+from config.check import Report, check, meant_environment
+from config.environments import ENVIRONMENTS, Care
+from config.errors import ConfigurationError, Level
+from config.origin import Place
+from config.report import as_json, as_text, table
+from config.settings import GROUPS
+from config.sources import CHOOSER, Sources
+from config.spelling import nearest
+from config.template import env_template, rules_table, variables_table
+from config.variables import Reading, variables_of
+from scripts.pipeline.errors import UsageError
+
+WIDTH = 110
+GENERATED: dict[str, Callable[[], str]] = {"variables": variables_table, "rules": rules_table}
+"""The parts of the guide that are written from the classes, by the name in their marks."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command says, and the exit code it ends with."""
+
+    text: str
+    exit_code: int = 0
+
+
+def check_command(environment: str | None, sources: Sources, *, as_json_: bool, fail_level: str) -> Answer:
+    """Check an environment; exit code 2 when there is a problem of `fail_level` or worse."""
+    levels = [level.value for level in Level]
+    if fail_level not in levels:
+        raise UsageError(f"--fail-level is one of {', '.join(levels)}", next_step="Write one of these.")
+    report = check(environment, sources)
+    text = as_json(report) if as_json_ else as_text(report)
+    return Answer(text, 2 if report.failed(Level(fail_level)) else 0)
+
+
+def show(environment: str | None, sources: Sources, *, as_json_: bool) -> Answer:
+    """Show every value of an environment with its source; a secret as its length only."""
+    report = readable(environment, sources)
+    cells = {name: (shown(reading), str(reading.origin)) for name, reading in report.readings.items()}
+    if as_json_:
+        rows = {name: {"value": value, "source": source} for name, (value, source) in cells.items()}
+        return Answer(json.dumps({"environment": report.environment, "settings": rows}, indent=2))
+    lines = table(("VARIABLE", "VALUE", "SOURCE"), [(name, *cell) for name, cell in cells.items()], WIDTH)
+    return Answer("\n".join([f"environment: {report.environment}", *lines]))
+
+
+def diff(one: str, other: str, sources: Sources) -> Answer:
+    """Show the values that differ between two environments."""
+    reports = [readable(name, sources) for name in (one, other)]
+    rows = difference(*reports)
+    if not rows:
+        return Answer(f"{one} and {other} do not differ")
+    return Answer("\n".join(table(("VARIABLE", one.upper(), other.upper()), rows, WIDTH)))
+
+
+def difference(one: Report, other: Report) -> list[tuple[str, str, str]]:
+    """Return the variables whose values differ, with both; of secrets only whether and how long they are."""
+    found = []
+    for name, reading in one.readings.items():
+        there = other.readings[name]
+        if reading.value != there.value and not (made_up(reading) and made_up(there)):
+            found.append((name, shown(reading), shown(there)))
+    return found
+
+
+def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
+    """Make `environment` this machine's own choice: one line of `.env`, written atomically."""
+    owner = {each.name: each for each in ENVIRONMENTS}.get(environment)
+    if owner is None:
+        names = [each.name for each in ENVIRONMENTS]
+        raise UsageError(
+            f"There is no environment of that name; there are {', '.join(names)}.",
+            next_step=f"invoke config.use {meant_environment(environment, names) or names[0]}",
+        )
+    if owner.care is Care.FINAL and not yes:
+        raise UsageError(
+            f"Every command of this machine would act on {environment}.",
+            where=".env",
+            next_step=f"invoke config.use {environment} --yes, or add --env={environment} to one command.",
+        )
+    before = check(None, sources)
+    path = sources.root / ".env"
+    write_choice(path, environment)
+    lines = [f".env: {CHOOSER}={environment}"]
+    if before.environment and before.environment != environment:
+        rows = difference(before, check(environment, sources))
+        lines += table(("VARIABLE", before.environment.upper(), environment.upper()), rows, WIDTH)
+    if CHOOSER in sources.environ and sources.environ[CHOOSER] != environment:
+        lines.append(f"The process environment sets {CHOOSER} too and wins: unset it.")
+    return Answer("\n".join(lines))
+
+
+def write_choice(path: Path, environment: str) -> None:
+    """Set ENVIRONMENT in the env file at `path` and leave every other line as it is."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        mode = path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        lines, mode = [], 0o600
+    choice = f"{CHOOSER}={environment}\n"
+    places = [number for number, line in enumerate(lines) if names_the_environment(line)]
+    if places:
+        lines[places[0]] = choice
+        lines = [line for number, line in enumerate(lines) if number not in places[1:]]
+    else:
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        lines.append(choice)
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(
+        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8"
+    ) as file:
+        file.writelines(lines)
+    beside.replace(path)
+
+
+def names_the_environment(line: str) -> bool:
+    """Tell whether a line of an env file sets ENVIRONMENT."""
+    return line.strip().removeprefix("export ").partition("=")[0].strip() == CHOOSER and "=" in line
+
+
+def template(root: Path) -> Answer:
+    """Write config/.env.template and the generated parts of the guide; say what changed."""
+    changed = [
+        path.relative_to(root).as_posix()
+        for path, text in generated(root).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in generated(root).items():
+        path.write_text(text, encoding="utf-8")
+    return Answer(f"written: {', '.join(changed)}" if changed else "nothing to change")
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Return what the generated files should hold, by path."""
+    guide = root / "docs" / "configuration_guide.md"
+    text = guide.read_text(encoding="utf-8")
+    for name, write in GENERATED.items():
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, _, rest = text.partition(opening)
+        _, mark, tail = rest.partition(closing)
+        if not mark:
+            raise UsageError(f"The marks {opening.strip()} and {closing} are missing", where=str(guide))
+        text = f"{head}{opening}\n{write().strip()}\n\n{closing}{tail}"
+    return {root / "config" / ".env.template": env_template(), guide: text}
+
+
+def secret(action: str, name: str, environment: str | None, sources: Sources) -> Answer:
+    """Do `action` with the secret `name`; there is only `new`."""
+    if action != "new":
+        raise UsageError("A secret can be made new.", next_step=f"invoke config.secret new {name}")
+    return new_secret(name, environment, sources)
+
+
+def new_secret(name: str, environment: str | None, sources: Sources) -> Answer:
+    """Write a strong value for the secret `name` into a file that only its owner reads; never show it."""
+    known = [each for each, variable in variables_of(GROUPS["all"]).items() if variable.secret]
+    if name not in known:
+        meant = nearest(name, known)
+        raise UsageError(
+            f"No secret has that name; there are {', '.join(known)}.",
+            next_step=f"invoke config.secret new {meant or known[0]}",
+        )
+    report = readable(environment, sources)
+    folder = sources.folders(report.environment)[-1]
+    path = folder / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageError(
+            f"{name} of {report.environment} has a value already; it was kept.",
+            where=sources.label(path),
+            next_step="Delete the file first when the value is to be replaced.",
+        ) from None
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(token_urlsafe(32))
+    return Answer(f"{sources.label(path)}: a new value, readable by you only")
+
+
+def readable(environment: str | None, sources: Sources) -> Report:
+    """Check an environment; raises ConfigurationError only when it does not exist."""
+    report = check(environment, sources)
+    if not report.environment:
+        raise ConfigurationError(report.environment, report.problems)
+    return report
+
+
+def shown(reading: Reading) -> str:
+    """Return a value as a person may see it."""
+    if not reading.known:
+        return "broken" if reading.origin.place is not Place.DEFAULT else "not set"
+    if reading.variable.secret:
+        return f"set ({len(reading.value)} characters)" if reading.value else "not set"
+    return reading.variable.kind.write(reading.value) or "(empty)"
+
+
+def made_up(reading: Reading) -> bool:
+    """Tell whether the value is a new one at each start."""
+    return reading.variable.secret and reading.is_default and reading.value is not None
