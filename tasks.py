@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
+
+from scripts import command
 
 if TYPE_CHECKING:
     from scripts.configuration import Answer
@@ -18,6 +20,15 @@ LOCK_COMMAND = (
     "uv pip compile setup.cfg --all-extras --universal --python-version 3.11 --generate-hashes --upgrade"
     " --quiet --custom-compile-command 'invoke lock' --output-file requirements.lock"
 )
+PIPELINE = ("lint", "test", "build", "scan", "push", "deploy", "ship", "plan")
+FLAGS = {
+    "env": "the environment: development, testing, staging or production",
+    "force": "ignore what is proven",
+    "only": "just this stage; refused where what it needs is not proven",
+    "json": "print run.json on stdout and everything else on stderr",
+    "keep_going": "after a failure go on with what does not depend on it",
+}
+RELEASE = {"release": "promote this image digest, which is already proven, with no rebuild"}
 
 
 @task
@@ -26,13 +37,145 @@ def lock(context: Context) -> None:
     context.run(LOCK_COMMAND)
 
 
-def answer(command: Callable[[], Answer]) -> None:
+@command.command
+def pipeline(context: Context, name: str, **arguments: Any) -> None:
+    """Carry out all pipeline tasks of this command line as one run, when `name` is the first of them."""
+    from scripts import run
+
+    mine = command.Call(name=name, arguments=arguments)
+    calls = [call for call in command.line(namespace) if call.name in PIPELINE] or [mine]
+    if calls[0].name == name:
+        code = run.run(run.asked(calls, dry=bool(context.config.run.dry)))
+        if code:
+            raise Exit(code=code)
+
+
+@task(help=FLAGS)
+def lint(
+    context: Context,
+    env: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Check code, Dockerfiles, scripts and workflows."""
+    pipeline(context, "lint", env=env, force=force, only=only, json=json, keep_going=keep_going)
+
+
+@task(
+    name="test",
+    help={**FLAGS, "all": "the whole suite: also the tests that need an engine, a browser or more time"},
+)
+def suite(
+    context: Context,
+    all: bool = False,  # noqa: A002 the flag's name
+    env: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Run the tests in parallel, with coverage."""
+    pipeline(context, "test", all=all, env=env, force=force, only=only, json=json, keep_going=keep_going)
+
+
+@task(help=FLAGS)
+def build(
+    context: Context,
+    env: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Build the image, the same digest for the same commit."""
+    pipeline(context, "build", env=env, force=force, only=only, json=json, keep_going=keep_going)
+
+
+@task(help=FLAGS)
+def scan(
+    context: Context,
+    env: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Look for known vulnerabilities and loose ends in the image."""
+    pipeline(context, "scan", env=env, force=force, only=only, json=json, keep_going=keep_going)
+
+
+@task(help={**FLAGS, **RELEASE})
+def push(
+    context: Context,
+    env: str = "",
+    release: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Bring the image to the registry, by digest."""
+    pipeline(
+        context, "push", env=env, release=release, force=force, only=only, json=json, keep_going=keep_going
+    )
+
+
+@task(help={**FLAGS, **RELEASE})
+def deploy(
+    context: Context,
+    env: str = "",
+    release: str = "",
+    force: bool = False,
+    only: bool = False,
+    json: bool = False,
+    keep_going: bool = False,
+) -> None:
+    """Bring the tree, or a proven release, to an environment."""
+    pipeline(
+        context, "deploy", env=env, release=release, force=force, only=only, json=json, keep_going=keep_going
+    )
+
+
+@task(help={name: text for name, text in FLAGS.items() if name != "env"})
+def ship(
+    context: Context, force: bool = False, only: bool = False, json: bool = False, keep_going: bool = False
+) -> None:
+    """Bring the tree live on this machine."""
+    pipeline(context, "ship", force=force, only=only, json=json, keep_going=keep_going)
+
+
+@task(help={name: FLAGS[name] for name in ("env", "force", "json")})
+def plan(context: Context, env: str = "", force: bool = False, json: bool = False) -> None:
+    """Say what would run and why, for the stages that follow or for all; changes nothing."""
+    pipeline(context, "plan", env=env, force=force, json=json)
+
+
+@task(positional=["name"], help={"name": "pipeline, database or image"})
+@command.command
+def bench(context: Context, name: str) -> None:
+    """Measure one room against its budgets and write docs/performance.md."""
+    import importlib
+    from pathlib import Path
+
+    names = ("pipeline", "database", "image")
+    if name not in names:
+        raise Exit(f"there is no benchmark {name!r}\n  next: choose from {', '.join(names)}", code=2)
+    command.refuse_dry(context)
+    document = Path(__file__).parent / "docs" / "performance.md"
+    code = importlib.import_module(f"tests.bench.{name}").main(document)
+    if code:
+        raise Exit(code=code)
+
+
+def answer(asked: Callable[[], Answer]) -> None:
     """Print what a command of `config.*` says; a user's mistake is one message on stderr."""
     from config.errors import ConfigurationError
     from scripts.pipeline.errors import SlipwayError
 
     try:
-        said = command()
+        said = asked()
     except (ConfigurationError, SlipwayError) as error:
         raise Exit(str(error), error.exit_code) from None
     sys.stdout.write(f"{said.text}\n")
@@ -94,7 +237,8 @@ def config_secret(_: Context, action: str, name: str, env: str = "") -> None:
     answer(lambda: configuration.secret(action, name, env or None, Sources()))
 
 
-namespace = Collection(lock)
+namespace = Collection(lock, lint, suite, build, scan, push, deploy, ship, plan, bench)
 namespace.add_collection(
     Collection(config_check, config_show, config_diff, config_use, config_template, config_secret), "config"
 )
+command.check_line(namespace)

@@ -6,6 +6,7 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -135,6 +136,26 @@ class Family:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)
         guardian.send(below - {child.pid}, number)
+
+
+class Guardian:
+    """A small process that outlives this one just long enough to kill what a killed run left behind."""
+
+    def __init__(self, run: str) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, run],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Say farewell, so that it ends without killing anything."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self._child.communicate(guardian.FAREWELL, timeout=1)
+        self._child.kill()
+        self._child.wait()
 
 
 class Tail:

@@ -1,12 +1,21 @@
 """run.json, the contract for other programs, made from the events of a run."""
 
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from scripts.pipeline import events
 
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 Record = dict[str, Any]
+
+
+def new_run_id(moment: datetime, randomness: int | None = None) -> str:
+    """Return a ULID: 26 letters that sort by time (https://github.com/ulid/spec)."""
+    milliseconds = int(moment.timestamp() * 1000)
+    number = milliseconds << 80 | (secrets.randbits(80) if randomness is None else randomness)
+    return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def timestamp(moment: datetime) -> str:

@@ -1,0 +1,246 @@
+"""Joins stages, pipeline and views into one run."""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from scripts.pipeline import events
+from scripts.pipeline.errors import UsageError
+from scripts.pipeline.fingerprint import STATE
+from scripts.pipeline.mask import Mask
+from scripts.pipeline.plan import select
+from scripts.pipeline.proofs import Proof, Proofs
+from scripts.pipeline.runner import Order, Runner
+from scripts.pipeline.stage import Kind, Outcome, Stage
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from scripts.command import Call
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "lint": (),
+    "test": (),
+    "build": (),
+    "scan": ("build",),
+    "push": ("lint", "test", "scan"),
+    "deploy": ("push",),
+}
+SELF_CONTAINED = ("lint", "test")
+"""Stages that depend on no environment's settings, so that they run where these are not complete."""
+OF_THE_TREE = ("lint", "test", "build")
+"""Stages whose proofs a promoted release brings along; the others are decided for the target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one command line asks of the pipeline."""
+
+    stages: tuple[str, ...]
+    command: str
+    environment: str | None = None
+    force: bool = False
+    only: bool = False
+    json: bool = False
+    keep_going: bool = False
+    everything: bool = False
+    release: str | None = None
+    plan: bool = False
+
+
+def asked(calls: Sequence["Call"], *, dry: bool = False) -> Asked:
+    """Join the pipeline's tasks of one command line into one order; raises UsageError when they
+    contradict.
+    """
+    stages: list[str] = []
+    environments: set[str] = set()
+    flags = dict.fromkeys(("force", "only", "json", "keep_going", "all"), False)
+    releases: set[str] = set()
+    for call in calls:
+        if call.name != "plan":
+            stages.append("deploy" if call.name == "ship" else call.name)
+        environment = "development" if call.name == "ship" else call.arguments.get("env")
+        environments |= {environment} if environment else set()
+        release = call.arguments.get("release")
+        releases |= {release} if release else set()
+        for flag in flags:
+            flags[flag] |= bool(call.arguments.get(flag))
+    for name, values in (("environment", environments), ("release", releases)):
+        if len(values) > 1:
+            raise UsageError(
+                f"one run has one {name}, not {' and '.join(sorted(values))}",
+                next_step="give them to two commands",
+            )
+    planning = dry or any(call.name == "plan" for call in calls)
+    return Asked(
+        stages=tuple(dict.fromkeys(stages)) or tuple(NEEDS),
+        command=" ".join(dict.fromkeys(call.name for call in calls if call.name != "plan")) or "plan",
+        environment=next(iter(environments), None),
+        force=flags["force"],
+        only=flags["only"],
+        json=flags["json"],
+        keep_going=flags["keep_going"],
+        everything=flags["all"],
+        release=next(iter(releases), None),
+        plan=planning,
+    )
+
+
+def closure(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names and all that they need, without loading any stage; raises UsageError for an
+    unknown.
+    """
+    skeleton = [
+        Stage(name=name, kind=Kind.CHECK, summary="", action=lambda _: Outcome(), needs=needs)
+        for name, needs in NEEDS.items()
+    ]
+    return tuple(stage.name for stage in select(skeleton, names))
+
+
+def load_stages(
+    names: Sequence[str], settings: "Settings | None", *, everything: bool = False
+) -> list[Stage]:
+    """Load the modules of these stages alone, and connect them."""
+    found = []
+    for name in names:
+        module = importlib.import_module(f"scripts.stages.{name}")
+        if name == "test":
+            made = module.stage(everything=everything)
+        elif name == "lint":
+            made = module.stage()
+        else:
+            made = module.stage(settings, ROOT)
+        found.append(replace(made, needs=NEEDS[name]))
+    return found
+
+
+def proofs_of(release: str | None, names: Sequence[str]) -> Mapping[str, Proof]:
+    """Return the proofs that a release brings along; raises UsageError when one is missing."""
+    if release is None:
+        return {}
+    found = Proofs(ROOT / STATE / "proofs").for_release(release)
+    missing = [name for name in OF_THE_TREE if name in names and name not in found]
+    if missing:
+        raise UsageError(
+            f"{release} has no proof of {', '.join(missing)} here, so it is not promoted",
+            where=str(ROOT / STATE / "releases"),
+            next_step="invoke push at its commit, which proves it again",
+        )
+    return {name: found[name] for name in OF_THE_TREE if name in found}
+
+
+class Plain:
+    """One line for each thing that happens; a stage's output is shown when it fails."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def handle(self, event: events.Event) -> None:
+        """Write a line for the events that a reader waits for."""
+        if isinstance(event, events.StageStarted):
+            self._say(f"{event.stage}: {event.reason}")
+        elif isinstance(event, events.StageFinished):
+            self._say(f"{event.stage}: {event.result} in {event.seconds:.1f} s, {event.note or event.reason}")
+            if event.failure:
+                self._say(str(event.failure))
+                for line in getattr(event.failure, "details", ()):
+                    self._say(f"    {line}")
+        elif isinstance(event, events.Notice):
+            self._say(event.text)
+        elif isinstance(event, events.Heartbeat):
+            self._say(", ".join(f"{each.stage} for {each.seconds:.0f} s" for each in event.running))
+        elif isinstance(event, events.RunFinished):
+            self._say(f"run {event.run}: {event.result}")
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def _say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class Json:
+    """Prints run.json when the run has ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def handle(self, event: events.Event) -> None:
+        """Wait for the end."""
+        if isinstance(event, events.RunFinished):
+            self._stream.write(json.dumps(event.record, indent=1) + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def show_plan(plan: Sequence[events.Planned], stream: TextIO, *, as_json: bool) -> None:
+    """Write a plan, one line a stage."""
+    if as_json:
+        content: list[dict[str, Any]] = [
+            {
+                "name": each.name,
+                "kind": str(each.kind),
+                "needs": list(each.needs),
+                "run": each.decision.run,
+                "reason": each.decision.reason,
+                "proof": each.proof,
+            }
+            for each in plan
+        ]
+        stream.write(json.dumps({"stages": content}, indent=1) + "\n")
+        return
+    width = max(len(each.name) for each in plan)
+    for each in plan:
+        verb = "run " if each.decision.run else "skip"
+        stream.write(f"{each.name:<{width}}  {verb}  {each.decision.reason}\n")
+
+
+def load_settings(names: Sequence[str], environment: str | None) -> "Settings | None":
+    """Load the environment's settings when a stage depends on them; raises ConfigurationError."""
+    if all(name in SELF_CONTAINED for name in names) and not environment:
+        return None
+    from config.settings import load
+
+    return load(environment)
+
+
+def run(
+    wanted: Asked,
+    *,
+    stages: Sequence[Stage] | None = None,
+    views: Sequence[events.View] | None = None,
+    root: Path = ROOT,
+) -> int:
+    """Carry out what was asked and return the exit code. `stages` and `views` replace ours, for a test."""
+    settings: Settings | None = None
+    if stages is None:
+        names = closure(wanted.stages)
+        settings = load_settings(names, wanted.environment)
+        stages = load_stages(names, settings, everything=wanted.everything)
+    if views is None:
+        views = [Plain(sys.stderr if wanted.json else sys.stdout)]
+    order = Order(
+        command=wanted.command,
+        names=wanted.stages,
+        environment=wanted.environment or os.environ.get("ENVIRONMENT") or "development",
+        force=wanted.force,
+        only=wanted.only,
+        keep_going=wanted.keep_going,
+        given=proofs_of(wanted.release, [stage.name for stage in stages]),
+    )
+    mask = Mask(secret.reveal() for secret in settings.secrets()) if settings else Mask()
+    if wanted.json and not wanted.plan:
+        views = [*views, Json(sys.stdout)]
+    runner = Runner(root=root, stages=stages, order=order, views=views, mask=mask)
+    if wanted.plan:
+        show_plan(runner.preview(), sys.stdout, as_json=wanted.json)
+        return 0
+    return runner.run()
