@@ -33,8 +33,9 @@ class Console(Protocol):
         env: Mapping[str, str] | None = None,
         check: bool = True,
         quiet: bool = False,
+        on_line: Callable[[str], None] | None = None,
     ) -> process.Completed:
-        """Run a command, showing its lines unless `quiet`; end it when the run is cancelled."""
+        """Run a command, showing its lines unless `quiet` or handing them to `on_line`; end it on cancel."""
         ...
 
     def say(self, line: str) -> None:
@@ -66,6 +67,7 @@ class Aside:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         quiet: bool = False,
+        on_line: Callable[[str], None] | None = None,
     ) -> process.Completed:
         """Run a command to its end; raises StageFailure when `check` is set and it fails."""
         completed = process.run(
@@ -73,7 +75,7 @@ class Aside:
             cwd=cwd or Path.cwd(),
             env=env or {},
             family=process.Family(mark=f"aside-{os.getpid()}"),
-            on_line=None if quiet else self.say,
+            on_line=None if quiet else on_line or self.say,
             cancelled=self.cancelled,
         )
         self.raise_if_cancelled()

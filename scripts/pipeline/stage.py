@@ -146,13 +146,15 @@ class StageContext:
         check: bool = True,
         quiet: bool = False,
         even_if_cancelled: bool = False,
+        on_line: Callable[[str], None] | None = None,
     ) -> process.Completed:
         """Run a command in its own process group and return how it ended.
 
         Its output goes to the log and the views line by line, standard error among it; `quiet` keeps the two
-        apart and shows neither. `env` is added to this process's environment. `even_if_cancelled` is for
-        putting things back. Raises StageFailure when `check` is set and the exit code is not 0, or when the
-        command does not exist; raises Cancelled when the stage is told to stop.
+        apart and shows neither; `on_line` takes the lines instead of the log and the views. `env` is added to
+        this process's environment. `even_if_cancelled` is for putting things back. Raises StageFailure when
+        `check` is set and the exit code is not 0, or when the command does not exist; raises Cancelled when
+        the stage is told to stop.
         """
         words = [str(word) for word in argv]
         if not even_if_cancelled:
@@ -163,7 +165,7 @@ class StageContext:
             env=env or {},
             input=input,
             family=self._family,
-            on_line=None if quiet else self.say,
+            on_line=None if quiet else on_line or self.say,
             cancelled=None if even_if_cancelled else self.cancelled,
         )
         if not even_if_cancelled:
