@@ -237,7 +237,89 @@ def config_secret(_: Context, action: str, name: str, env: str = "") -> None:
     answer(lambda: configuration.secret(action, name, env or None, Sources()))
 
 
-namespace = Collection(lock, lint, suite, build, scan, push, deploy, ship, plan, bench)
+# Deployment: what is asked of a target beside deploying to it
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"warning: {line}\n")
+
+
+def _end(code: int) -> None:
+    if code:
+        raise Exit(code=code)
+
+
+ENVIRONMENT_HELP = "development, testing, staging or production"
+
+
+@task(help={"env": ENVIRONMENT_HELP, "to": "number or digest of the release; default: the last good one"})
+@command.command
+def rollback(_context: Context, env: str = "development", to: str = "") -> None:
+    """Put an earlier release back: image, configuration and secrets together."""
+    from scripts.deployment import commands
+
+    _end(commands.rollback(env, to, _write, _warn))
+
+
+@task(help={"env": f"{ENVIRONMENT_HELP}; default: all", "json": "write JSON"})
+@command.command
+def status(_context: Context, env: str = "", json: bool = False) -> None:
+    """Show what runs where, since when, from whom, healthy or not, and what was changed by hand."""
+    from scripts.deployment import commands
+
+    _end(commands.status(env, _write, as_json=json))
+
+
+@task(
+    help={
+        "env": ENVIRONMENT_HELP,
+        "service": "web or proxy",
+        "follow": "go on until interrupted",
+        "since": "a moment, or a time back from now like 10m",
+        "tail": "lines to start with",
+    }
+)
+@command.command
+def logs(
+    _context: Context,
+    env: str = "development",
+    service: str = "web",
+    follow: bool = False,
+    since: str = "",
+    tail: int = 100,
+) -> None:
+    """Show what the service writes."""
+    from scripts.deployment import commands
+
+    _end(commands.logs(env, _write, service=service, follow=follow, since=since, tail=tail))
+
+
+@task(help={"env": ENVIRONMENT_HELP})
+@command.command
+def prune(_context: Context, env: str = "development") -> None:
+    """Drop old releases with their secrets, configs and images."""
+    from scripts.deployment import commands
+
+    _end(commands.prune(env, _write))
+
+
+@task(help={"env": ENVIRONMENT_HELP})
+@command.command
+def unlock(_context: Context, env: str = "development") -> None:
+    """Break the lock of a deployment that is known to be dead."""
+    from scripts.deployment import commands
+
+    _end(commands.unlock(env, _write))
+
+
+namespace = Collection(
+    lock, lint, suite, build, scan, push, deploy, ship, plan, bench, rollback, status, logs, prune, unlock
+)
 namespace.add_collection(
     Collection(config_check, config_show, config_diff, config_use, config_template, config_secret), "config"
 )

@@ -209,6 +209,10 @@ def load_settings(names: Sequence[str], environment: str | None) -> "Settings | 
         return None
     from config.settings import load
 
+    if "deploy" in names:
+        from scripts.deployment.secrets import prepare
+
+        prepare(environment, ROOT)
     return load(environment)
 
 
