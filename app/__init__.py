@@ -1,1 +1,3 @@
-"""What ships in the image: the release ledger and the database layer under it."""
+"""What ships in the image: the release ledger."""
+
+__version__ = "0.1.0"

@@ -33,6 +33,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 EARLIEST_WINS = frozenset({"artifact"})
 _BATCH = 200
 _MAX_INTEGER = 2**63 - 1
+# Required text is part of a key or an index, whose rows PostgreSQL limits to 2,704 bytes.
+_MAX_KEY = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +254,8 @@ class _Data:
         value = self.optional_text(name)
         if not value:
             raise self._wrong(name, "must be a string that is not empty")
+        if len(value) > _MAX_KEY:
+            raise self._wrong(name, f"is longer than {_MAX_KEY} characters")
         return value
 
     def optional_text(self, name: str) -> str | None:

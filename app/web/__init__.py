@@ -1,1 +1,30 @@
-"""The ledger over HTTP: pages, JSON API, health."""
+"""The ledger over HTTP: health, version, metrics, the JSON API and the dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.database import ConnectionManager
+    from config.settings import Settings
+
+MAX_BODY = 1024 * 1024
+
+
+def create_app(settings: Settings, manager: ConnectionManager) -> Flask:
+    """Return the WSGI application; it opens no connection until a request needs one."""
+    from flask import Flask
+
+    from . import access, api, health, pages, problems
+    from .service import Service
+
+    application = Flask("app.web", static_folder="static", template_folder="templates")
+    application.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    application.extensions["slipway"] = Service(settings, manager)
+    access.install(application)
+    problems.install(application)
+    for room in (health, api, pages):
+        application.register_blueprint(room.blueprint())
+    return application

@@ -1,0 +1,69 @@
+"""Log lines for people (text) or programs (JSON), each on one line, with every known secret masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from config.secret import Secret
+    from config.settings import Settings
+
+MASK = "******"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SHORTEST = 4
+
+
+class Line(logging.Formatter):
+    """One record as one line: control characters escaped, secrets masked."""
+
+    def __init__(self, *, as_json: bool, secrets: Iterable[Secret] = ()) -> None:
+        super().__init__()
+        self._as_json = as_json
+        values = {secret.reveal() for secret in secrets}
+        self._secrets = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of `record`."""
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._masked(record.getMessage()),
+        }
+        extra = getattr(record, "fields", {})
+        fields |= {k: self._masked(v) if isinstance(v, str) else v for k, v in extra.items()}
+        if record.exc_info:
+            fields["exception"] = self._masked(self.formatException(record.exc_info))
+        if self._as_json:
+            return json.dumps(fields)
+        return self._text(fields, extra)
+
+    def _text(self, fields: dict[str, object], extra: Iterable[str]) -> str:
+        parts = [f"{fields['time']} {fields['level']!s:7} {fields['logger']}: {_one_line(fields['message'])}"]
+        parts += [f"{name}={_one_line(fields[name])}" for name in extra if fields[name] is not None]
+        line = " ".join(parts)
+        return f"{line}\n{fields['exception']}" if "exception" in fields else line
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every log line of this process to `stream` (standard error) as the settings ask."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Line(as_json=settings.logging.format == "json", secrets=settings.secrets()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.logging.level)
+
+
+def _one_line(value: object) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
