@@ -33,8 +33,8 @@ EXAMPLES = itertools.count()
 def rows(tx: Any) -> dict[str, list[Any]]:
     """Every projection's rows, by table."""
     return {
-        table.name: tx.execute(sa.select(table).order_by(*table.primary_key)).all()
-        for table in models.PROJECTIONS
+        each.name: tx.execute(sa.select(each).order_by(*each.primary_key)).all()
+        for each in models.PROJECTIONS
     }
 
 
@@ -60,6 +60,7 @@ def delivered(script: list[tuple[str, int, int, str]], space: str) -> list[dict[
     return made
 
 
+@settings(deadline=None)
 @given(script=st.lists(ONE, max_size=12), seed=st.randoms(use_true_random=False))
 def test_the_order_and_repetition_of_events_do_not_matter(script: list[Any], seed: random.Random) -> None:
     events = [parse(each) for each in delivered(script, "pure")]
@@ -69,13 +70,14 @@ def test_the_order_and_repetition_of_events_do_not_matter(script: list[Any], see
     assert merge(change for each in again for change in apply(each)) == in_order
 
 
+@settings(deadline=None)
 @given(script=st.lists(ONE, max_size=12), cut=st.integers(0, 12))
 def test_folding_in_parts_is_folding_at_once(script: list[Any], cut: int) -> None:
     changes = [change for each in delivered(script, "pure") for change in apply(parse(each))]
     assert merge([*merge(changes[:cut]), *merge(changes[cut:])]) == merge(changes)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(ONE, max_size=10), seed=st.randoms(use_true_random=False))
 def test_tables_hold_the_fold_whatever_the_delivery(
     ledger: ConnectionManager, script: list[Any], seed: random.Random

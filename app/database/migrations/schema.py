@@ -1,6 +1,6 @@
 """Where a database stands in the schema's history. Imports no Alembic: readiness asks this."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,18 +17,21 @@ HISTORY_TABLE = "schema_migration"
 class Transaction(Protocol):
     """What we need of a transaction of app.database."""
 
-    dialect: str
+    @property
+    def dialect(self) -> str:
+        """Return `sqlite` or `postgresql`."""
+        ...
 
     @property
     def connection(self) -> Any:  # sqlalchemy.Connection; naming it would import SQLAlchemy here
         """Return the SQLAlchemy connection."""
         ...
 
-    def all(self, sql: Any, **parameters: Any) -> list[Mapping[str, Any]]:
+    def all(self, statement: Any, **parameters: Any) -> Sequence[Any]:
         """Return all rows."""
         ...
 
-    def scalar(self, sql: Any, **parameters: Any) -> Any:
+    def scalar(self, statement: Any, **parameters: Any) -> Any:
         """Return the first column of the first row."""
         ...
 
