@@ -114,6 +114,10 @@ def check_line(namespace: Collection, words: Sequence[str] | None = None) -> Non
         line(namespace, words)
     except ParseError as error:
         raise Exit(explain(namespace, error), code=USAGE) from None
+    except ValueError as error:
+        # Invoke shows a traceback for a flag that takes a number and gets something else.
+        text = f"a flag of this command takes a number: {error}"
+        raise Exit(f"{text}\n  next: invoke --help TASK", code=USAGE) from None
 
 
 def explain(namespace: Collection, error: ParseError) -> str:

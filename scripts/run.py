@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from scripts.pipeline import events
 from scripts.pipeline.errors import UsageError
 from scripts.pipeline.fingerprint import STATE
-from scripts.pipeline.mask import Mask
 from scripts.pipeline.plan import select
 from scripts.pipeline.proofs import Proof, Proofs
 from scripts.pipeline.runner import Order, Runner
@@ -33,6 +32,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 SELF_CONTAINED = ("lint", "test")
 """Stages that depend on no environment's settings, so that they run where these are not complete."""
+DEFAULT_ENVIRONMENT = "development"
 OF_THE_TREE = ("lint", "test", "build")
 """Stages whose proofs a promoted release brings along; the others are decided for the target."""
 
@@ -134,53 +134,6 @@ def proofs_of(release: str | None, names: Sequence[str]) -> Mapping[str, Proof]:
     return {name: found[name] for name in OF_THE_TREE if name in found}
 
 
-class Plain:
-    """One line for each thing that happens; a stage's output is shown when it fails."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def handle(self, event: events.Event) -> None:
-        """Write a line for the events that a reader waits for."""
-        if isinstance(event, events.StageStarted):
-            self._say(f"{event.stage}: {event.reason}")
-        elif isinstance(event, events.StageFinished):
-            self._say(f"{event.stage}: {event.result} in {event.seconds:.1f} s, {event.note or event.reason}")
-            if event.failure:
-                self._say(str(event.failure))
-                for line in getattr(event.failure, "details", ()):
-                    self._say(f"    {line}")
-        elif isinstance(event, events.Notice):
-            self._say(event.text)
-        elif isinstance(event, events.Heartbeat):
-            self._say(", ".join(f"{each.stage} for {each.seconds:.0f} s" for each in event.running))
-        elif isinstance(event, events.RunFinished):
-            self._say(f"run {event.run}: {event.result}")
-
-    def close(self) -> None:
-        """Hold nothing."""
-
-    def _say(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
-
-
-class Json:
-    """Prints run.json when the run has ended."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def handle(self, event: events.Event) -> None:
-        """Wait for the end."""
-        if isinstance(event, events.RunFinished):
-            self._stream.write(json.dumps(event.record, indent=1) + "\n")
-            self._stream.flush()
-
-    def close(self) -> None:
-        """Hold nothing."""
-
-
 def show_plan(plan: Sequence[events.Planned], stream: TextIO, *, as_json: bool) -> None:
     """Write a plan, one line a stage."""
     if as_json:
@@ -204,46 +157,69 @@ def show_plan(plan: Sequence[events.Planned], stream: TextIO, *, as_json: bool) 
 
 
 def load_settings(names: Sequence[str], environment: str | None) -> "Settings | None":
-    """Load the environment's settings when a stage depends on them; raises ConfigurationError."""
-    if all(name in SELF_CONTAINED for name in names) and not environment:
-        return None
+    """Load the environment's settings; raises ConfigurationError.
+
+    Stages that depend on no settings run without them where they are not complete, unless an environment is
+    named.
+    """
+    from config.errors import ConfigurationError
     from config.settings import load
 
     if "deploy" in names:
         from scripts.deployment.secrets import prepare
 
         prepare(environment, ROOT)
-    return load(environment)
+    try:
+        return load(environment)
+    except ConfigurationError:
+        if environment or any(name not in SELF_CONTAINED for name in names):
+            raise
+        return None
 
 
-def run(
-    wanted: Asked,
-    *,
-    stages: Sequence[Stage] | None = None,
-    views: Sequence[events.View] | None = None,
-    root: Path = ROOT,
-) -> int:
-    """Carry out what was asked and return the exit code. `stages` and `views` replace ours, for a test."""
-    settings: Settings | None = None
-    if stages is None:
-        names = closure(wanted.stages)
-        settings = load_settings(names, wanted.environment)
-        stages = load_stages(names, settings, everything=wanted.everything)
-    if views is None:
-        views = [Plain(sys.stderr if wanted.json else sys.stdout)]
+def watchers(settings: "Settings | None", *, as_json: bool) -> Sequence[events.View]:
+    """Return every view of a run in this tree."""
+    from scripts.views.audience import audience
+
+    ledger = settings.ledger if settings else None
+
+    def token() -> str | None:
+        return ledger.token.reveal() if ledger and ledger.token else None
+
+    return audience(
+        ROOT,
+        out=sys.stdout,
+        err=sys.stderr,
+        variables=os.environ,
+        json=as_json,
+        ledger_url=ledger.url if ledger else "",
+        ledger_token=token,
+    )
+
+
+def run(wanted: Asked) -> int:
+    """Carry out what was asked and return the exit code; raises SlipwayError and ConfigurationError."""
+    from scripts.views.masking import Masker
+
+    names = closure(wanted.stages)
+    settings = load_settings(names, wanted.environment)
+    stages = load_stages(names, settings, everything=wanted.everything)
     order = Order(
         command=wanted.command,
         names=wanted.stages,
-        environment=wanted.environment or os.environ.get("ENVIRONMENT") or "development",
+        environment=settings.environment if settings else DEFAULT_ENVIRONMENT,
         force=wanted.force,
         only=wanted.only,
         keep_going=wanted.keep_going,
-        given=proofs_of(wanted.release, [stage.name for stage in stages]),
+        given=proofs_of(wanted.release, names),
     )
-    mask = Mask(secret.reveal() for secret in settings.secrets()) if settings else Mask()
-    if wanted.json and not wanted.plan:
-        views = [*views, Json(sys.stdout)]
-    runner = Runner(root=root, stages=stages, order=order, views=views, mask=mask)
+    runner = Runner(
+        root=ROOT,
+        stages=stages,
+        order=order,
+        views=() if wanted.plan else watchers(settings, as_json=wanted.json),
+        mask=Masker(secret.reveal() for secret in settings.secrets()) if settings else None,
+    )
     if wanted.plan:
         show_plan(runner.preview(), sys.stdout, as_json=wanted.json)
         return 0

@@ -129,6 +129,39 @@ class RunFinished(Event):
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Mask(Protocol):
+    """What keeps secret values out of every view, log and file; it may learn of more during a run."""
+
+    def add(self, *secrets: str) -> None:
+        """Learn further values."""
+        ...
+
+    def text(self, text: str) -> str:
+        """Return the text without any of them."""
+        ...
+
+    def event(self, event: Event, /) -> Event:
+        """Return the event without any of them."""
+        ...
+
+
+class Plainly:
+    """The mask of a run that knows no secret."""
+
+    def add(self, *secrets: str) -> None:
+        """Refuse to learn: a secret that nobody hides must not get here; raises ValueError."""
+        if secrets:
+            raise ValueError("this run was given no mask that could hide a secret")
+
+    def text(self, text: str) -> str:
+        """Return the text as it is."""
+        return text
+
+    def event(self, event: Event, /) -> Event:
+        """Return the event as it is."""
+        return event
+
+
 class View(Protocol):
     """Who watches a run. Both methods are called from one thread, in the order of the events."""
 

@@ -15,7 +15,6 @@ from scripts.pipeline.errors import SlipwayError, StageFailure
 from scripts.pipeline.fingerprint import STATE, Tree, changed_names, chosen, printable, snapshot
 from scripts.pipeline.interrupt import Interrupt
 from scripts.pipeline.lock import RunLock
-from scripts.pipeline.mask import Mask
 from scripts.pipeline.proofs import Proof, Proofs
 from scripts.pipeline.record import new_run_id
 from scripts.pipeline.stage import Kind, Outcome, Stage
@@ -60,7 +59,7 @@ class Runner:
         stages: Sequence[Stage],
         order: Order,
         views: Sequence[events.View] = (),
-        mask: Mask | None = None,
+        mask: events.Mask | None = None,
         cpus: int | None = None,
         heartbeat: float = HEARTBEAT_SECONDS,
         environment: Mapping[str, str] | None = None,
@@ -73,7 +72,7 @@ class Runner:
         self.run_id = new_run_id(now())
         self.directory = root / STATE / "runs" / self.run_id
         self._environment = os.environ if environment is None else environment
-        self._mask = mask or Mask()
+        self._mask = mask or events.Plainly()
         self._budget = Budget(processors() if cpus is None else cpus)
         self._heartbeat = heartbeat
         self._telling = Telling(views, self._mask, self.directory, now)
@@ -374,7 +373,7 @@ class Runner:
             run=self.run_id,
             at=self._now(),
             seconds=ended.working.seconds,
-            outputs=self._mask.outputs(outcome.outputs),
+            outputs={name: self._mask.text(value) for name, value in outcome.outputs.items()},
             figures=outcome.figures,
             fingerprint=verdict.fingerprint,
         )

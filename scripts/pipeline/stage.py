@@ -104,7 +104,7 @@ class StageContext:
         workers: int = 1,
         emit: Callable[[events.Event], None] = ignore,
         cancelled: threading.Event | None = None,
-        mask: Callable[[str], str] = str,
+        mask: events.Mask | None = None,
         family: process.Family | None = None,
     ) -> None:
         self.stage = stage
@@ -116,20 +116,24 @@ class StageContext:
         self.workers = workers
         self.cancelled = cancelled or threading.Event()
         self._emit = emit
-        self._mask = mask
+        self._mask = mask or events.Plainly()
         self._family = family or process.Family(mark=f"{run_id or os.getpid()}/{stage}")
         self._log = process.Log(directory / f"{stage}.log")
 
     def say(self, line: str) -> None:
         """Write one line of the stage's output to its log and to the views."""
-        text = self._mask(line)
+        text = self._mask.text(line)
         shown = self._log.write(text)
         if shown is not None:
             self._emit(events.StageOutput(at=datetime.now(UTC), stage=self.stage, line=shown))
 
     def progress(self, text: str) -> None:
         """Tell what the stage is doing now, in a few words."""
-        self._emit(events.StageProgress(at=datetime.now(UTC), stage=self.stage, text=self._mask(text)))
+        self._emit(events.StageProgress(at=datetime.now(UTC), stage=self.stage, text=self._mask.text(text)))
+
+    def hide(self, *secrets: str) -> None:
+        """Keep values that came up during the run, such as a generated token, out of every view and file."""
+        self._mask.add(*secrets)
 
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled when the stage has been told to stop."""
@@ -173,10 +177,10 @@ class StageContext:
         if check and completed.exit_code != 0:
             tail = (completed.errors or completed.output).splitlines()[-FAILURE_TAIL:]
             raise StageFailure(
-                f"`{self._mask(completed.command)}` {completed.ended}",
+                f"`{self._mask.text(completed.command)}` {completed.ended}",
                 where=f"stage {self.stage}",
                 next_step=f"read {self._log.path}",
-                details=[self._mask(line) for line in tail],
+                details=[self._mask.text(line) for line in tail],
             )
         return completed
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from scripts.pipeline import events, files
 from scripts.pipeline.errors import SlipwayError
-from scripts.pipeline.mask import Mask
 from scripts.pipeline.record import Recorder
 
 KEPT_RUNS = 20
@@ -21,7 +20,7 @@ class Telling:
     """All views as one, each event masked; a view that breaks is let go and does not disturb the run."""
 
     def __init__(
-        self, views: Sequence[events.View], mask: Mask, directory: Path, now: Callable[[], datetime]
+        self, views: Sequence[events.View], mask: events.Mask, directory: Path, now: Callable[[], datetime]
     ) -> None:
         self._views = list(views)
         self._mask = mask

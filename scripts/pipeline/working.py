@@ -11,7 +11,6 @@ from pathlib import Path
 
 from scripts.pipeline import events, guardian, process
 from scripts.pipeline.errors import Cancelled, SlipwayError, StageFailure
-from scripts.pipeline.mask import Mask
 from scripts.pipeline.stage import Outcome, Outputs, Stage, StageContext
 
 
@@ -28,7 +27,7 @@ class Working:
         environment: str,
         outputs: Outputs,
         workers: int,
-        mask: Mask,
+        mask: events.Mask,
         post: Callable[["events.Event | Ended"], None],
         started: datetime,
     ) -> None:

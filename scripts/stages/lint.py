@@ -1,9 +1,9 @@
 """lint: every checker over its own files, side by side, and one failure that names all findings."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.pipeline.errors import Cancelled, StageFailure
@@ -33,28 +33,30 @@ class Checker:
     files: tuple[str, ...]
     listed: bool = False
     shebang: bool = False
+    needs: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, found: Sequence[str]) -> list[str]:
         """Return the command line for these files."""
         return [*self.words, *(found if self.listed else ())]
 
 
-PYTEST = (
+IMPORT_RULES = (
     sys.executable,
     "-m",
     "pytest",
     "-q",
-    "-p",
-    "no:randomly",
-    "-p",
-    "no:xdist",
+    "--noconftest",
     "-p",
     "no:cacheprovider",
+    "tests/test_imports.py",
 )
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""The import rules need no plugin, and loading them takes longer than the rules."""
 CHECKERS = (
     # The slowest first, so that the others fit beside it.
     Checker(name="mypy", words=("mypy", "--no-color-output"), files=CODE),
-    Checker(name="imports", words=(*PYTEST, "-p", "no:cov", "tests/test_imports.py"), files=CODE),
+    Checker(name="imports", words=IMPORT_RULES, files=CODE, needs="tests/test_imports.py", variables=ALONE),
     Checker(
         name="zizmor",
         words=("zizmor", "--offline", "--no-progress", "--quiet"),
@@ -105,7 +107,7 @@ def work(root: Path, checkers: Sequence[Checker] = CHECKERS) -> list[tuple[Check
         own = [name for name in names if matches(name, checker.files)]
         if checker.shebang:
             own = [name for name in own if is_shell(root / name)]
-        if own:
+        if own and (not checker.needs or checker.needs in names):
             found.append((checker, own))
     return found
 
@@ -119,7 +121,7 @@ def check(context: StageContext, checkers: Sequence[Checker] = CHECKERS) -> Outc
     def one(task: tuple[Checker, list[str]]) -> tuple[Checker, Completed]:
         checker, found = task
         # Quiet, and told at its end: so one checker's lines stay together.
-        done = context.run(checker.command(found), check=False, quiet=True)
+        done = context.run(checker.command(found), env=checker.variables, check=False, quiet=True)
         waiting.discard(checker.name)
         context.progress(", ".join(sorted(waiting)))
         return checker, done
