@@ -4,7 +4,7 @@ import http.client
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from scripts.views.ledger import Refused, Undelivered
 
@@ -19,20 +19,24 @@ class SharedLedger:
     """Post events to the ledger at `url`; `token` is asked for at delivery, a deployment may have made it."""
 
     def __init__(self, url: str, token: Callable[[], str | None], *, timeout: float = TIMEOUT) -> None:
-        self._url = urlsplit(url)
+        self._url = url
         self._token = token
         self._timeout = timeout
 
     def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Post the events as one batch; raises Undelivered or Refused with what the ledger said."""
-        place = f"{self._url.scheme}://{self._url.netloc.rpartition('@')[2]}"
         headers = {"Content-Type": "application/cloudevents-batch+json", "User-Agent": "slipway"}
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
         body = json.dumps(list(events), ensure_ascii=False).encode()
         try:
-            status, reason = self._post(body, headers)
+            url = urlsplit(self._url)
+            place = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+        except ValueError as error:
+            raise Undelivered(f"LEDGER_URL is no address ({error})") from error
+        try:
+            status, reason = self._post(url, body, headers)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Undelivered(f"{place} does not answer ({_told(error)})") from error
         if status in NEVER:
@@ -43,11 +47,11 @@ class SharedLedger:
     def close(self) -> None:
         """Hold nothing: each delivery has a connection of its own."""
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
-        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout)
+    def _post(self, url: SplitResult, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(url.hostname or "", url.port, timeout=self._timeout)
         try:
-            connection.request("POST", self._url.path.rstrip("/") + PATH, body, headers)
+            connection.request("POST", url.path.rstrip("/") + PATH, body, headers)
             answer = connection.getresponse()
             answer.read()
         finally:
