@@ -125,8 +125,8 @@ def test_both_ledgers_get_the_run_that_just_ended(pipeline: Pipeline) -> None:
 
 def test_what_a_ledger_did_not_take_is_kept_told_once_and_sent_later_in_order(pipeline: Pipeline) -> None:
     pipeline.shared.errors = [
-        Undelivered("http://ledger does not answer"),
-        Undelivered("http://ledger is full"),
+        Undelivered("it does not answer"),
+        Undelivered("it is full"),
     ]
     pipeline.run(one(FIRST))
     pipeline.run(one(SECOND))
