@@ -9,3 +9,4 @@ find "$packages" \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h'
 find "$packages" -name '*.so' -exec strip --strip-unneeded {} +
 python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash -s "$1" -p / "$packages"
 chmod -R u=rwX,go=rX "$1"
+find "$1" -exec touch --no-dereference --date=@0 {} +

@@ -40,4 +40,6 @@ echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
 printf 'root:x:0:0:root:/:/usr/sbin/nologin\nslipway:x:10001:10001:slipway:/data:/usr/sbin/nologin\n' > "$root/etc/passwd"
 printf 'root:x:0:\nslipway:x:10001:\n' > "$root/etc/group"
 
+chmod -R u=rwX,go=rX "$root/usr" "$root/etc"
 python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash -s "$root" -p / "$root/usr/lib/python3.13"
+find "$root" -exec touch --no-dereference --date=@0 {} +

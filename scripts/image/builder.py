@@ -28,7 +28,7 @@ SUFFIX = ".tar"
 BUNDLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 ABANDONED = 3600.0
-OUTPUT = "type=oci,rewrite-timestamp=true,compression=zstd,compression-level=19,force-compression=true"
+OUTPUT = "type=oci,compression=zstd,compression-level=19,force-compression=true"
 
 
 class BuilderMissing(UnreachableError):
