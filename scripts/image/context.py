@@ -18,6 +18,7 @@ PARTS = (
     "app",
     "config",
     "docker/Dockerfile",
+    "docker/code.py",
     "docker/runtime.sh",
     "docker/dependencies.sh",
     "requirements.lock",
