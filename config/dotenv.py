@@ -46,20 +46,20 @@ class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding=ENCODING)
-        read: dict[str, str] = self.data
         self.lines: dict[str, int] = {}
         self.faults: list[Fault] = []
         mended: dict[str, str] = {}
         for found in parse(path.read_text(encoding=ENCODING)):
             if isinstance(found, Fault):
                 self.faults.append(found)
-                continue
-            if found.name in self.lines:
+            elif found.name in self.lines:
                 rule = f"{found.name} is set once; line {self.lines[found.name]} sets it too"
                 self.faults.append(Fault(found.line, rule, "Delete one of the two lines"))
-                continue
-            self.lines[found.name] = found.line
-            mended[found.name] = read[found.name] if found.plain else found.value
+            else:
+                self.lines[found.name] = found.line
+                # What is plain was read rightly; a name that comes again further down was not.
+                read = self.data.get(found.name)
+                mended[found.name] = read if found.plain and read == found.value else found.value
         self.data: dict[str, str] = mended
 
     def __contains__(self, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,33 +101,32 @@ def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
 
 
 def write_choice(path: Path, environment: str) -> None:
-    """Set ENVIRONMENT in the env file at `path` and leave every other line as it is."""
+    """Set ENVIRONMENT in the env file at `path` and leave every other byte as it is."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True)
         mode = path.stat().st_mode & 0o777
     except FileNotFoundError:
         lines, mode = [], 0o600
-    choice = f"{CHOOSER}={environment}\n"
+    choice = f"{CHOOSER}={environment}\n".encode()
     places = [number for number, line in enumerate(lines) if names_the_environment(line)]
     if places:
         lines[places[0]] = choice
         lines = [line for number, line in enumerate(lines) if number not in places[1:]]
     else:
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
+        if lines and not lines[-1].endswith(b"\n"):
+            lines[-1] += b"\n"
         lines.append(choice)
     beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8"
-    ) as file:
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.writelines(lines)
     beside.replace(path)
 
 
-def names_the_environment(line: str) -> bool:
+def names_the_environment(line: bytes) -> bool:
     """Tell whether a line of an env file sets ENVIRONMENT."""
-    return line.strip().removeprefix("export ").partition("=")[0].strip() == CHOOSER and "=" in line
+    return re.match(rb"\s*(export\s+)?%s\s*=" % CHOOSER.encode(), line) is not None
 
 
 def template(root: Path) -> Answer:

@@ -1,0 +1,191 @@
+"""Text becomes a value of its kind or is refused with the rule; the text itself is never repeated."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.kinds import (
+    Address,
+    Boolean,
+    Choice,
+    Endpoint,
+    File,
+    Hidden,
+    Host,
+    Integer,
+    Memory,
+    Name,
+    Names,
+    Number,
+    Text,
+    Url,
+)
+from config.secret import Secret
+from config.settings import GROUPS
+from config.variables import variables_of
+
+LEVEL = Choice(choices=("DEBUG", "INFO"), fold=True)
+MODE = Choice(choices=("disable", "verify-full"))
+ROUTES = Names(choices=("sqlite", "direct", "pooler"))
+WEB = Url(schemes=("https", "http"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Text(), "any thing", "any thing"),
+        (Text(), "", ""),
+        (Text(pattern="[a-z]+", rule="letters"), "", ""),
+        (Name(), "slipway", "slipway"),
+        (Integer(minimum=1, maximum=9), "1", 1),
+        (Integer(minimum=1, maximum=9), "9", 9),
+        (Integer(minimum=1, maximum=9), "+5", 5),
+        (Integer(minimum=-3, maximum=9), "-3", -3),
+        (Number(minimum=0.5, maximum=2), "0.5", 0.5),
+        (Number(minimum=0.5, maximum=2), "2", 2.0),
+        (Boolean(), "true", True),
+        (Boolean(), "YES", True),
+        (Boolean(), "1", True),
+        (Boolean(), "off", False),
+        (Boolean(), "No", False),
+        (LEVEL, "debug", "DEBUG"),
+        (MODE, "disable", "disable"),
+        (ROUTES, "pooler,direct", ("pooler", "direct")),
+        (ROUTES, " pooler , direct ", ("pooler", "direct")),
+        (File(), "/a/b", Path("/a/b")),
+        (File(), "", None),
+        (Host(), "db.internal", "db.internal"),
+        (Host(), "db.internal.", "db.internal."),
+        (Host(), "my_db-1", "my_db-1"),
+        (Host(), "10.0.0.1", "10.0.0.1"),
+        (Host(), "::1", "::1"),
+        (Host(), "", ""),
+        (Host(folder=True), "/var/run/postgresql", "/var/run/postgresql"),
+        (Address(), "fe80::1", "fe80::1"),
+        (Address(), "", ""),
+        (WEB, "https://a.b:8443/c/", "https://a.b:8443/c"),
+        (WEB, "http://[::1]:80", "http://[::1]:80"),
+        (WEB, "", ""),
+        (Endpoint(), "", ""),
+        (Endpoint(), "unix:///run/docker.sock", "unix:///run/docker.sock"),
+        (Endpoint(), "ssh://deploy@host", "ssh://deploy@host"),
+        (Endpoint(), "tcp://10.0.0.1:2376", "tcp://10.0.0.1:2376"),
+        (Memory(), "256m", "256M"),
+        (Memory(), "1G", "1G"),
+        (Hidden(), "text", Secret("text")),
+        (Hidden(), "", None),
+    ],
+)
+def test_what_is_read(kind: Text, text: str, value: Any) -> None:
+    assert kind.read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        (Text(pattern="[a-z]+", rule="letters"), ["A", "a1", "a\n"]),
+        (Name(), ["two words", "tab\t"]),
+        (
+            Integer(minimum=1, maximum=9),
+            ["0", "10", "", "1.0", "1e0", "٣", " 1", "1_0", "0x1", "9" * 40, "1\n"],
+        ),
+        (
+            Number(minimum=0.5, maximum=2),
+            ["0.49", "2.01", "nan", "inf", "1e0", ".5", "1.", "", "-1", "1,5", "1\n"],
+        ),
+        (Boolean(), ["ture", "2", "", "enabled", "10"]),
+        (LEVEL, ["TRACE", "", "debu"]),
+        (MODE, ["DISABLE", "verify_full"]),
+        (ROUTES, ["direct,direct", "", ",", "direct,other", "'direct", "direct pooler"]),
+        (File(), ["a\0b", "a\nb"]),
+        (
+            Host(),
+            ["http://db", "db:5432", "user@db", "a b", "-db", "db-", "a..b", "/run", "x" * 64, "ä", "db\n"],
+        ),
+        (Address(), ["localhost", "1.2.3", "1.2.3.4/24"]),
+        (
+            WEB,
+            [
+                "ftp://a",
+                "a.b",
+                "https://",
+                "https://u@a",
+                "https://u:p@a",
+                "https://:p@a",
+                "http://a:x",
+                "http://a:0",
+            ],
+        ),
+        (WEB, ["http://a:99999", "http://[::1", "http://a b", "https://-a"]),
+        (
+            Endpoint(),
+            ["host", "unix://run/x", "ssh://", "tcp://host", "http://a:1", "ssh://u:p@host", "tcp://h:x"],
+        ),
+        (Endpoint(), ["unix:", "tcp://:2376"]),
+        (Memory(), ["256", "0M", "1.5G", "M", "", "-1G", "1T", "256MB"]),
+    ],
+)
+def test_what_is_refused_with_the_rule_and_nothing_else(kind: Text, texts: list[str]) -> None:
+    for text in texts:
+        with pytest.raises(ValueError, match=f"^{re.escape(kind.rule)}$") as caught:
+            kind.read(text)
+        assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "advice"),
+    [
+        (Boolean(), "ture", "Did you mean true"),
+        (Boolean(), "fasle", "Did you mean false"),
+        (Boolean(), "maybe", "Write true or false (also yes, no, on, off, 1, 0)"),
+        (LEVEL, "DEBGU", "Did you mean DEBUG"),
+        (LEVEL, "loud", "Write one of DEBUG, INFO"),
+        (MODE, "Disable", "Did you mean disable"),
+        (Integer(minimum=1, maximum=9), "ten", "Write a whole number from 1 to 9"),
+        (Number(maximum=9), "ten", "Write a number from 0 to 9, in seconds"),
+        (Number(maximum=9, unit=""), "ten", "Write a number from 0 to 9"),
+    ],
+)
+def test_the_advice_names_what_was_meant(kind: Text, text: str, advice: str) -> None:
+    assert kind.advice(text) == advice
+
+
+@pytest.mark.parametrize("variable", variables_of(GROUPS["all"]).values(), ids=lambda each: each.name)
+def test_every_default_and_example_reads_back(variable: Any) -> None:
+    if variable.name in ("STACK_NAME", "PUBLIC_URL"):
+        assert "<" in variable.default
+    elif not variable.required and variable.default is not None:
+        assert variable.kind.read(variable.kind.write(variable.default)) == variable.default
+    if variable.example:
+        assert variable.kind.read(variable.example) is not None
+
+
+@given(st.floats(min_value=0, max_value=86400))
+def test_a_number_is_written_so_that_it_reads_back(value: float) -> None:
+    kind = Number()
+    assert kind.read(kind.write(value)) == pytest.approx(value, abs=1e-9)
+    assert "e" not in kind.write(value)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused_with_the_rule(text: str) -> None:
+    for variable in variables_of(GROUPS["all"]).values():
+        said, value = "", None
+        try:
+            value = variable.kind.read(text)
+        except ValueError as error:
+            said = str(error)
+        assert said in ("", variable.kind.rule)
+        if not said:
+            assert variable.kind.read(variable.kind.write(value)) == value
+
+
+def test_none_is_written_as_the_empty_text() -> None:
+    assert File().write(None) == ""
+    assert Hidden().write(None) == ""
+    assert Hidden().write(Secret("x")) == "x"
+    assert Boolean().write(False) == "false"

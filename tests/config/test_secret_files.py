@@ -1,0 +1,179 @@
+"""Secrets come as files, laid out as Docker, Kubernetes and people do."""
+
+from pathlib import Path
+
+import pytest
+
+from config.secret_files import LARGEST, names_in, read_secret
+from tests.config.world import World
+
+
+def write(tmp_path: Path, content: bytes, mode: int = 0o600) -> Path:
+    """Write a secret file."""
+    path = tmp_path / "SECRET"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"value", "value"),
+        (b"value\n", "value"),
+        (b"value\r\n", "value"),
+        (b"value\n\n", "value\n"),
+        (b"one\ntwo\n", "one\ntwo"),
+        (b"\xef\xbb\xbfvalue\n", "value"),
+        (b" value ", " value "),
+        (b"", ""),
+    ],
+)
+def test_one_line_break_at_the_end_is_not_part_of_the_secret(
+    tmp_path: Path, content: bytes, text: str
+) -> None:
+    assert read_secret(write(tmp_path, content)).text == text
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [(b"\xff\xfe", "UTF-8"), (b"a\0b", "NUL"), (b"x" * (LARGEST + 1), "at most 65536 bytes")],
+)
+def test_what_is_no_secret_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule) as caught:
+        read_secret(write(tmp_path, content))
+    assert caught.value.__cause__ is None
+
+
+def test_the_largest_secret_is_read(tmp_path: Path) -> None:
+    assert len(read_secret(write(tmp_path, b"x" * LARGEST)).text) == LARGEST
+
+
+def test_a_folder_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="regular file"):
+        read_secret(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "exposed"),
+    [(0o400, False), (0o600, False), (0o640, True), (0o604, True), (0o601, True), (0o610, True)],
+)
+def test_a_file_that_others_may_use_is_exposed(tmp_path: Path, mode: int, exposed: bool) -> None:
+    assert read_secret(write(tmp_path, b"x", mode)).exposed is exposed
+
+
+def test_a_secret_file_does_not_show_its_text(tmp_path: Path) -> None:
+    assert "s3ntinel" not in repr(read_secret(write(tmp_path, b"s3ntinel")))
+
+
+def test_a_missing_folder_has_no_names(tmp_path: Path) -> None:
+    assert names_in(tmp_path / "nowhere") == frozenset()
+
+
+def test_kubernetes_layout_is_read_through_its_links(staging: World) -> None:
+    folder = staging.root / "run" / "secrets"
+    data = folder / "..2026_11_23"
+    data.mkdir(parents=True)
+    (data / "SECRET_KEY").write_text("kubernetes-has-put-this-value-here-42\n")
+    (data / "SECRET_KEY").chmod(0o400)
+    (folder / "..data").symlink_to(data.name)
+    (folder / "SECRET_KEY").symlink_to("..data/SECRET_KEY")
+    assert names_in(folder) == {"SECRET_KEY"}
+    settings = staging.check().settings
+    assert settings is not None
+    assert settings.security.secret_key.reveal() == "kubernetes-has-put-this-value-here-42"
+    assert str(settings.origins["SECRET_KEY"]) == "run/secrets/SECRET_KEY"
+
+
+def test_the_first_folder_with_the_file_wins(staging: World) -> None:
+    (staging.root / "run" / "secrets").mkdir(parents=True)
+    first = staging.root / "run" / "secrets" / "DB_PASSWORD"
+    first.write_text("first-folder-wins-8d1f")
+    first.chmod(0o600)
+    assert staging.check().readings["DB_PASSWORD"].value.reveal() == "first-folder-wins-8d1f"
+
+
+def test_name_file_points_to_a_secret_and_wins_over_the_folder(staging: World) -> None:
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    (staging.root / "elsewhere").chmod(0o600)
+    staging.environ["DB_PASSWORD_FILE"] = "elsewhere"
+    reading = staging.check().readings["DB_PASSWORD"]
+    assert reading.value.reveal() == "named-by-a-variable-77aa"
+    assert str(reading.origin) == "elsewhere"
+    assert staging.problems() == []
+
+
+@pytest.mark.parametrize("place", ["process", "yours", "shared"])
+def test_name_file_works_from_every_source(staging: World, place: str) -> None:
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    (staging.root / "elsewhere").chmod(0o600)
+    line = f"DB_PASSWORD_FILE={staging.root / 'elsewhere'}\n"
+    if place == "process":
+        staging.environ["DB_PASSWORD_FILE"] = str(staging.root / "elsewhere")
+    elif place == "yours":
+        staging.yours(line)
+    else:
+        staging.shared("staging", f"DB_HOST=db.internal\n{line}")
+    assert staging.check().readings["DB_PASSWORD"].value.reveal() == "named-by-a-variable-77aa"
+
+
+def test_an_empty_name_file_means_nothing(staging: World) -> None:
+    staging.environ["DB_PASSWORD_FILE"] = ""
+    assert staging.problems() == []
+
+
+def test_a_missing_secret_file_is_reported_with_its_path(staging: World) -> None:
+    staging.environ["DB_PASSWORD_FILE"] = "/nowhere/password"
+    problem = next(each for each in staging.problems() if each.id == "secret-file")
+    assert problem.variable == "DB_PASSWORD"
+    assert problem.source == "/nowhere/password, DB_PASSWORD_FILE in process environment"
+    assert problem.rule == "the secret file can be read (No such file or directory)"
+
+
+def test_a_broken_secret_file_in_the_folder_is_reported(staging: World) -> None:
+    (staging.root / ".slipway/secrets/staging/SECRET_KEY").write_bytes(b"\xff\xff")
+    found = staging.found()
+    assert ("error", "secret-file", "SECRET_KEY") in found
+
+
+def test_both_a_value_and_a_file_are_refused(staging: World) -> None:
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    staging.environ |= {"DB_PASSWORD_FILE": "elsewhere", "DB_PASSWORD": "process-wins-but-refused-31"}
+    assert ("error", "set-twice", "DB_PASSWORD") in staging.found()
+
+
+def test_both_in_one_env_file_are_refused(staging: World) -> None:
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    staging.yours("DB_PASSWORD=typed-in-here-993\nDB_PASSWORD_FILE=elsewhere\n")
+    assert ("error", "set-twice", "DB_PASSWORD") in staging.found()
+
+
+def test_a_value_in_a_lower_source_is_no_second_setting(staging: World) -> None:
+    """The process environment may override what `.env` says in another way."""
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    (staging.root / "elsewhere").chmod(0o600)
+    staging.yours("DB_PASSWORD=typed-in-here-993\n").environ["DB_PASSWORD_FILE"] = "elsewhere"
+    assert staging.problems() == []
+
+
+def test_an_exposed_secret_file_is_warned_of(staging: World) -> None:
+    path = staging.root / ".slipway/secrets/staging/DB_PASSWORD"
+    path.chmod(0o644)
+    problem = staging.only()
+    assert (problem.level, problem.id, problem.variable) == ("warning", "exposed-file", "DB_PASSWORD")
+    assert problem.fix == "Run `chmod 600 .slipway/secrets/staging/DB_PASSWORD`"
+
+
+def test_an_exposed_env_file_is_warned_of_when_a_secret_is_in_it(staging: World) -> None:
+    staging.yours("DB_PASSWORD=typed-in-here-993\n")
+    (staging.root / ".env").chmod(0o644)
+    assert staging.only().fix == "Run `chmod 600 .env`"
+    staging.yours("LOG_LEVEL=WARNING\n")
+    (staging.root / ".env").chmod(0o644)
+    assert staging.problems() == []
+
+
+def test_a_secret_file_behind_what_is_no_folder_is_reported(staging: World) -> None:
+    staging.environ["DB_PASSWORD_FILE"] = ".slipway/secrets/staging/DB_PASSWORD/below"
+    problem = next(each for each in staging.problems() if each.id == "secret-file")
+    assert problem.rule == "the secret file can be read (Not a directory)"
