@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from scripts import command
+from scripts.database import tasks as database
 
 if TYPE_CHECKING:
     from scripts.configuration import Answer
@@ -323,4 +324,5 @@ namespace = Collection(
 namespace.add_collection(
     Collection(config_check, config_show, config_diff, config_use, config_template, config_secret), "config"
 )
+namespace.add_collection(Collection(*database.TASKS), "db")
 command.check_line(namespace)

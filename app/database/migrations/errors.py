@@ -1,19 +1,15 @@
 """What can go wrong with the schema's history, told as what happened, where, and what to do next."""
 
+from app.database.errors import DatabaseError
 
-class MigrationError(Exception):
+
+class MigrationError(DatabaseError):
     """A migration command was refused or failed; the schema is as it was before."""
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str, next_step: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.next_step = next_step
-
     def __str__(self) -> str:
-        return f"{self.what}\n  where: {self.where}\n  next:  {self.next_step}"
+        return f"{self.what}\n  where: {self.where}\n  next: {self.next_step}"
 
 
 class UnknownRevisionError(MigrationError):

@@ -4,6 +4,8 @@ PostgreSQL: a transaction-level advisory lock, which works through a pooler in t
 by the server when its holder dies. SQLite: an flock beside the database file, freed by the kernel likewise.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -14,9 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.database.migrations.errors import MigrationLockedError
-from app.database.migrations.schema import Transaction
+
+if TYPE_CHECKING:
+    from app.database.transactions import Transaction
 
 # The first eight bytes of SHA-256("slipway.migrations") as a signed integer: any constant nobody else uses.
 KEY = 0x2F1D_0C4A_77E5_9B13

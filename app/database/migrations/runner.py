@@ -4,6 +4,8 @@ Importing this imports Alembic and SQLAlchemy: the migration job does, the servi
 not (it asks app.database.migrations.schema).
 """
 
+from __future__ import annotations
+
 import getpass
 import io
 import time
@@ -12,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -28,7 +30,11 @@ from app.database.migrations.errors import (
     SchemaAheadError,
 )
 from app.database.migrations.lock import lock_file, lock_postgresql
-from app.database.migrations.schema import Manager, SchemaStatus, Transaction
+from app.database.migrations.schema import SchemaStatus
+
+if TYPE_CHECKING:
+    from app.database.manager import ConnectionManager
+    from app.database.transactions import Transaction
 
 LOCK_WAIT_SECONDS = 30.0
 
@@ -53,7 +59,11 @@ class Moved:
 
 
 def upgrade(
-    manager: Manager, revision: str = "head", *, wait: float = LOCK_WAIT_SECONDS, versions: Path = VERSIONS
+    manager: ConnectionManager,
+    revision: str = "head",
+    *,
+    wait: float = LOCK_WAIT_SECONDS,
+    versions: Path = VERSIONS,
 ) -> Moved:
     """Apply every migration up to `revision`, all or none of them.
 
@@ -75,7 +85,7 @@ def upgrade(
 
 
 def downgrade(
-    manager: Manager,
+    manager: ConnectionManager,
     revision: str,
     *,
     accept_loss: bool = False,
@@ -105,7 +115,7 @@ def downgrade(
 
 
 def stamp(
-    manager: Manager, revision: str, *, wait: float = LOCK_WAIT_SECONDS, versions: Path = VERSIONS
+    manager: ConnectionManager, revision: str, *, wait: float = LOCK_WAIT_SECONDS, versions: Path = VERSIONS
 ) -> Moved:
     """Write down that the database is at `revision` and that these files made it, running none of them."""
     started = time.monotonic()
@@ -122,13 +132,13 @@ def stamp(
     return moved(started, at, target, ())
 
 
-def status(manager: Manager, *, versions: Path = VERSIONS) -> SchemaStatus:
+def status(manager: ConnectionManager, *, versions: Path = VERSIONS) -> SchemaStatus:
     """Return where the database stands; changes nothing and waits for nobody."""
     with manager.transaction(read_only=True, label="migrate: status") as tx:
         return schema.read(tx, versions)
 
 
-def sql(manager: Manager, revision: str = "head", *, versions: Path = VERSIONS) -> str:
+def sql(manager: ConnectionManager, revision: str = "head", *, versions: Path = VERSIONS) -> str:
     """Return the SQL that an upgrade or downgrade to `revision` would run, for this database's engine.
 
     It begins and commits its own transaction and keeps the history table, so that a database changed by hand
@@ -165,7 +175,7 @@ def named(dialect: str) -> Any:
 
 
 @contextmanager
-def exclusive(manager: Manager, wait: float, label: str) -> Iterator[Transaction]:
+def exclusive(manager: ConnectionManager, wait: float, label: str) -> Iterator[Transaction]:
     """Open the one transaction in which migrations happen, holding the migration lock."""
     with manager.transaction(read_only=True, label=f"{label}: look") as tx:
         file = (

@@ -1,51 +1,19 @@
 """Where a database stands in the schema's history. Imports no Alembic: readiness asks this."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from app.database.migrations import chain
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from app.database.transactions import Transaction
 
 VERSION_TABLE = "alembic_version"
 HISTORY_TABLE = "schema_migration"
-
-
-class Transaction(Protocol):
-    """What we need of a transaction of app.database."""
-
-    @property
-    def dialect(self) -> str:
-        """Return `sqlite` or `postgresql`."""
-        ...
-
-    @property
-    def connection(self) -> Any:  # sqlalchemy.Connection; naming it would import SQLAlchemy here
-        """Return the SQLAlchemy connection."""
-        ...
-
-    def all(self, statement: Any, **parameters: Any) -> Sequence[Any]:
-        """Return all rows."""
-        ...
-
-    def scalar(self, statement: Any, **parameters: Any) -> Any:
-        """Return the first column of the first row."""
-        ...
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Execute a statement."""
-        ...
-
-
-class Manager(Protocol):
-    """What we need of app.database.ConnectionManager."""
-
-    def transaction(self, *, read_only: bool = ..., label: str = ...) -> "AbstractContextManager[Any]":
-        """Open a transaction."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,290 @@
+"""Backup of a PostgreSQL database: pg_dump's custom format where a fitting pg_dump is, else COPY by table.
+
+Either way one snapshot serves the data, the counts and the checksums. The COPY method carries no definitions
+but the revision: it restores by migrating an empty database to that revision and filling it, so it is for
+databases whose schema our migrations made.
+"""
+
+import hashlib
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from scripts.database.backup import tools
+from scripts.database.backup.archive import Manifest, Table, Writer, finish
+from scripts.database.errors import BackupError
+
+if TYPE_CHECKING:
+    from app.database.adapters.postgresql import PostgreSQL
+
+DUMP = "database.dump"
+ROWS = "tables/{}.copy"
+
+# What `row::text` depends on; all of it is set the same before every checksum.
+SETTINGS = """
+SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD';
+SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'
+"""
+TABLES = """
+SELECT namespace.nspname, class.relname
+FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.relkind = 'r' AND class.relpersistence <> 't'
+  AND namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_%'
+ORDER BY 1, 2
+"""
+# md5 rather than hashtext: its result is the same on every version of the server.
+CHECKSUM = """
+SELECT count(*), coalesce(sum(('x' || left(md5(t::text), 16))::bit(64)::bigint::numeric), 0)::text
+FROM {} AS t
+"""
+SEQUENCES = """
+SELECT namespace.nspname, class.relname
+FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.relkind = 'S' AND namespace.nspname NOT IN ('pg_catalog', 'information_schema')
+ORDER BY 1, 2
+"""
+OBJECTS = """
+SELECT format('%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable)
+FROM information_schema.columns WHERE table_schema NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+UNION ALL SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+FROM pg_constraint WHERE conrelid <> 0 AND connamespace NOT IN ('pg_catalog'::regnamespace)
+UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+ORDER BY 1
+"""
+
+
+def connect(adapter: "PostgreSQL") -> Any:
+    """Open a connection of our own; raises app.database's NotSent in the kind that fits."""
+    try:
+        return adapter.open(10.0)
+    except Exception as error:
+        raise adapter.explain(error) from error
+
+
+@contextmanager
+def snapshot(adapter: "PostgreSQL") -> Iterator[Any]:
+    """Open one unchanging view of the database, with nothing that times out while it is read."""
+    with closing(connect(adapter)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            cursor.execute(SETTINGS)
+            yield cursor
+        connection.rollback()
+
+
+def dump(adapter: "PostgreSQL", writer: Writer, *, method: str = "auto") -> Manifest:
+    """Put the database into an archive; `method` is auto, pg_dump or copy.
+
+    Raises BackupError when pg_dump is asked for and none fits, or when it fails.
+    """
+    with snapshot(adapter) as cursor:
+        version = cursor.connection.server_version // 10000
+        # pg_dump sets session parameters before it begins, which a pooler would hand to the next client.
+        program = None if method == "copy" or adapter.kind == "pooler" else tools.find("pg_dump", version)
+        if program is None and method == "pg_dump":
+            raise BackupError(
+                f"There is no pg_dump of version {version} or later that can be used.",
+                adapter.describe(),
+                f"install postgresql-client-{version}, or use --method=copy",
+            )
+        found = Manifest(
+            engine="postgresql",
+            method="pg_dump" if program else "copy",
+            database=adapter.database,
+            server_version=str(version),
+            tool_version=str(program[1] if program else version),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            revision=revision(cursor),
+            tables=tables(cursor),
+            objects=objects(cursor),
+            sequences=sequences(cursor),
+        )
+        if program:
+            cursor.execute("SELECT pg_export_snapshot()")
+            argv = [str(program[0]), "--format=custom", f"--snapshot={cursor.fetchone()[0]}", "--no-password"]
+            with writer.member(DUMP, compress=False) as member:
+                run_pg_dump(argv, tools.environment(parameters(adapter)), member)
+        else:
+            for schema, name in listed(cursor, TABLES):
+                with writer.member(ROWS.format(f"{schema}.{name}"), compress=True) as member:
+                    cursor.copy_expert(f"COPY {quoted(schema, name)} TO STDOUT", member)
+    return finish(writer, found)
+
+
+def parameters(adapter: "PostgreSQL") -> dict[str, Any]:
+    """Return libpq's parameters of a route."""
+    found = {**adapter.arguments(10.0), **adapter.parameters()}
+    if hostaddr := getattr(adapter, "hostaddr", ""):
+        found["hostaddr"] = hostaddr
+    return found
+
+
+def run_pg_dump(argv: list[str], environment: Mapping[str, str], member: Any) -> None:
+    """Write what pg_dump writes; it is ended with us whatever happens."""
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            stdout = cast("IO[bytes]", process.stdout)
+            while piece := stdout.read(1 << 20):
+                member.write(piece)
+            said = cast("IO[bytes]", process.stderr).read().decode("utf-8", "replace")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise BackupError(
+            f"pg_dump failed: {' '.join(said.split())}", argv[0], "correct this, or use --method=copy"
+        )
+
+
+def listed(cursor: Any, query: str) -> list[tuple[str, ...]]:
+    """Return all rows of a query."""
+    cursor.execute(query)
+    return list(cursor.fetchall())
+
+
+def quoted(*names: str) -> str:
+    """Return a qualified name with quotes."""
+    return ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
+
+
+def tables(cursor: Any) -> dict[str, Table]:
+    """Return count and checksum of every table."""
+    found = {}
+    for schema, name in listed(cursor, TABLES):
+        cursor.execute(CHECKSUM.format(quoted(schema, name)))
+        rows, checksum = cursor.fetchone()
+        found[f"{schema}.{name}"] = Table(rows=rows, checksum=checksum)
+    return found
+
+
+def objects(cursor: Any) -> str:
+    """Return a hash of columns, indexes, constraints and triggers."""
+    return hashlib.sha256("\n".join(row[0] for row in listed(cursor, OBJECTS)).encode()).hexdigest()
+
+
+def sequences(cursor: Any) -> dict[str, tuple[int, bool]]:
+    """Return where each sequence stands: its last value, and whether that was handed out."""
+    found = {}
+    for schema, name in listed(cursor, SEQUENCES):
+        cursor.execute(f"SELECT last_value, is_called FROM {quoted(schema, name)}")  # noqa: S608 - quoted
+        found[f"{schema}.{name}"] = cursor.fetchone()
+    return found
+
+
+def revision(cursor: Any) -> str | None:
+    """Return the revision that the database says it is at."""
+    cursor.execute("SELECT to_regclass('alembic_version')")
+    if cursor.fetchone()[0] is None:
+        return None
+    cursor.execute("SELECT version_num FROM alembic_version")
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def fingerprint(adapter: "PostgreSQL") -> tuple[dict[str, Table], str]:
+    """Return what a comparison compares, of the database behind `adapter`."""
+    with snapshot(adapter) as cursor:
+        return tables(cursor), objects(cursor)
+
+
+def run_pg_restore(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") -> None:
+    """Restore a custom-format dump in one transaction; raises BackupError when that fails."""
+    program = tools.find("pg_restore", int(manifest.tool_version))
+    if program is None:
+        raise BackupError(
+            f"There is no pg_restore of version {manifest.tool_version} or later.",
+            adapter.describe(),
+            f"install postgresql-client-{manifest.tool_version}",
+        )
+    argv = [
+        str(program[0]),
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-owner",
+        "--no-privileges",
+        "--no-password",
+        f"--dbname={adapter.database}",
+    ]
+    environment = tools.environment(parameters(adapter))
+    with subprocess.Popen(
+        argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            stdin = cast("IO[bytes]", process.stdin)
+            with archive.open(DUMP) as member, suppress(BrokenPipeError):
+                while piece := member.read(1 << 20):
+                    stdin.write(piece)
+            with suppress(BrokenPipeError):
+                stdin.close()
+            said = cast("IO[bytes]", process.stderr).read().decode("utf-8", "replace")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise BackupError(
+            f"pg_restore failed and nothing was restored: {' '.join(said.split())[:500]}",
+            adapter.describe(),
+            "correct this and repeat the command",
+        )
+
+
+def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") -> None:
+    """Copy the rows of every table into the tables that the migrations made, in one transaction."""
+    with closing(connect(adapter)) as connection, connection.cursor() as cursor:
+        cursor.execute(SETTINGS)
+        here = {f"{schema}.{name}" for schema, name in listed(cursor, TABLES)}
+        unknown = sorted(set(manifest.tables) - here)
+        if unknown:
+            raise BackupError(
+                f"The backup has tables that no migration makes: {', '.join(unknown)}.",
+                adapter.describe(),
+                "make them by hand first, or back up with --method=pg_dump",
+            )
+        for full_name in manifest.tables:
+            name = quoted(*full_name.split(".", 1))
+            cursor.execute(f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608 - quoted
+            if cursor.fetchone()[0]:
+                cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - quoted
+            with archive.open(ROWS.format(full_name)) as member:
+                cursor.copy_expert(f"COPY {name} FROM STDIN", member)
+        for full_name, (last, used) in manifest.sequences.items():
+            cursor.execute("SELECT setval(%s, %s, %s)", (quoted(*full_name.split(".", 1)), last, used))
+        connection.commit()
+
+
+def is_empty(adapter: "PostgreSQL") -> bool:
+    """Tell whether the database has no table at all."""
+    with snapshot(adapter) as cursor:
+        return not listed(cursor, TABLES)
+
+
+def database_exists(maintenance: "PostgreSQL", name: str) -> bool:
+    """Tell whether the server has a database of that name."""
+    with snapshot(maintenance) as cursor:
+        cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", (name,))
+        return bool(cursor.fetchone()[0])
+
+
+def command(maintenance: "PostgreSQL", statement: str) -> None:
+    """Run a statement that no transaction may hold, such as CREATE DATABASE.
+
+    Raises BackupError when the role may not do it.
+    """
+    import psycopg2
+
+    with closing(connect(maintenance)) as connection:
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        except psycopg2.Error as error:
+            raise BackupError(
+                f"The server refused: {' '.join(str(error).split())}",
+                maintenance.describe(),
+                "give the role the right to create databases (ALTER ROLE … CREATEDB), or make one yourself",
+            ) from error

@@ -1,0 +1,1 @@
+"""Is the database well: its routes, its schema, its rows, its pace."""

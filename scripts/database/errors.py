@@ -1,0 +1,21 @@
+"""What can go wrong with the jobs on a database."""
+
+from scripts.pipeline.errors import SlipwayError, UsageError
+
+__all__ = ["BackupError", "IncompleteError", "RejectedError", "RestoreRefusedError", "UsageError"]
+
+
+class RejectedError(SlipwayError):
+    """A row was refused and `--strict` allows none; its batch was rolled back."""
+
+
+class IncompleteError(SlipwayError):
+    """The database does not hold what was put into it."""
+
+
+class BackupError(SlipwayError):
+    """A backup could not be made, or the file is not a good one; no partial file is left."""
+
+
+class RestoreRefusedError(SlipwayError):
+    """The database to restore into is in use, not empty, or of another engine."""
