@@ -26,6 +26,10 @@ class Undelivered(Exception):  # noqa: N818 - it is the state of a delivery, tol
     """The ledger did not take the events now; they wait for a later run."""
 
 
+class NotThere(Undelivered):
+    """Nothing listens where a ledger of this machine would be: as a rule nothing was shipped to it yet."""
+
+
 class Refused(Undelivered):
     """The ledger will never take these events: they are set aside."""
 
@@ -65,6 +69,7 @@ class LedgerView(Listener):
         self._opened: Ledger | None = None
         self._loading = threading.Event()
         self._trouble = ""
+        self._shipped = False
 
     def stage_started(self, event: StageStarted) -> None:
         """Begin the wait after which the embedded ledger is worth loading."""
@@ -76,6 +81,7 @@ class LedgerView(Listener):
     def run_finished(self, event: RunFinished) -> None:
         """Spool the run's events, then deliver to each ledger what waits for it."""
         events = events_of(event.record, self._actor)
+        self._shipped = bool(event.record.get("deployment"))
         try:
             for spool in self._spools.values():
                 spool.put(str(event.record["run"]), events)
@@ -117,6 +123,9 @@ class LedgerView(Listener):
         try:
             for path in spool.waiting():
                 self._deliver_file(ledger, name, path)
+        except NotThere as error:
+            if self._shipped:
+                self._tell(f"ledger: this run waits in .slipway/spool/{name}: {error}")
         except Undelivered as error:
             waiting = count(len(spool.waiting()), "run waits", "runs wait")
             self._tell(f"ledger: {waiting} in .slipway/spool/{name} for the end of a later run: {error}")

@@ -182,11 +182,18 @@ def verdict(row: Row, board: Board, marks: dict[str, str]) -> list[str]:
     if row.failure is None:
         return lines
     lines[0] += f": {row.failure.what}"
-    lines += [f"    {clean(line)}" for line in row.failure.details[:40]]
+    lines += [f"    {line}" for line in unsaid(row)]
     lines += [f"  where: {row.failure.where}"] if row.failure.where else []
     lines += [f"  next:  {row.failure.next_step}"] if row.failure.next_step else []
     lines += [f"  log:   {board.log_of(row.name)}"]
     return lines
+
+
+def unsaid(row: Row, most: int = 40) -> list[str]:
+    """Return the lines that tell why a stage failed, none when its output has just shown them all."""
+    said = {clean(line).strip() for line in row.tail}
+    lines = [clean(line) for line in row.telling_lines(most)]
+    return lines if any(line.strip() and line.strip() not in said for line in lines) else []
 
 
 def still_running(board: Board, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Keep what a run was in `.slipway/runs/<id>/`: run.json for programs, report.html for people."""
+"""Keep what a run was, for people: `report.html` beside the run.json that the engine writes for programs."""
 
 import json
 import sys
@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.pipeline import files
 from scripts.pipeline.errors import UsageError
 from scripts.pipeline.events import Event, RunFinished
 from scripts.views.board import Board
-from scripts.views.files import point, write_whole
 from scripts.views.listener import Listener
 
-RUN_FILE, PAGE_FILE, LATEST = "run.json", "report.html", "latest"
+RUN_FILE, PAGE_FILE = "run.json", "report.html"
 
 
 class Report(Listener):
-    """Write the record and the page of each run that ends."""
+    """Write the page of each run that ends."""
 
     def __init__(self, runs: Path, *, warn: Callable[[str], None]) -> None:
         self._runs = runs
@@ -24,40 +24,35 @@ class Report(Listener):
         self._board = Board()
 
     def handle(self, event: Event) -> None:
-        """Follow the run on a board; its end writes the files."""
+        """Follow the run on a board; its end writes the page."""
         self._board.handle(event)
         super().handle(event)
 
     def run_finished(self, event: RunFinished) -> None:
-        """Write run.json first, then the page, then let `latest` lead there; a full disk fails no run."""
+        """Write the page; a full disk fails no run."""
         from scripts.views.page import page
 
-        folder = self._runs / self._board.run
+        text = page(event.record, self._board.rows)
+        path = self._runs / self._board.run / PAGE_FILE
         try:
-            write_whole(folder / RUN_FILE, as_json(event.record))
-            write_whole(folder / PAGE_FILE, page(event.record, self._board.rows))
-            point(self._runs / LATEST, self._board.run)
+            files.write(path, text.encode("utf-8", "backslashreplace"), lasting=False)
         except OSError as error:
-            self._warn(
-                f"the report of this run is not complete: {error.filename or folder}: {error.strerror}"
-            )
+            self._warn(f"this run has no report: {path}: {error.strerror}")
 
 
 def as_json(record: Mapping[str, Any]) -> str:
-    """Return a run's record as run.json has it."""
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    """Return a run's record as `--json` prints it."""
+    return json.dumps(record, indent=2) + "\n"
 
 
 def last_page(runs: Path) -> Path:
     """Return the page of the last run that ended; raises UsageError when there is none."""
-    page = (runs / LATEST).resolve() / PAGE_FILE
-    if not page.is_file():
+    pages = [path for path in runs.glob(f"*/{PAGE_FILE}") if not path.parent.is_symlink()]
+    if not pages:
         raise UsageError(
-            "No run has ended here yet, so there is no report",
-            str(runs / LATEST),
-            "Start one, for example: invoke lint",
+            "no run has ended here yet, so there is no report", str(runs), "start one: invoke lint"
         )
-    return page
+    return max(pages, key=lambda path: path.parent.name)
 
 
 def last_record(runs: Path) -> str:

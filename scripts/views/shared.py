@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from scripts.views.ledger import Refused, Undelivered
+from scripts.views.ledger import NotThere, Refused, Undelivered
 
 TIMEOUT = 2.0
 """Seconds for connecting, and for each answer."""
 NEVER = (400, 413, 415, 422)
 """Answers that mean the same events will not be taken next time either (RFC 9110, 15.5)."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PATH = "/api/v1/events"
 
 
@@ -37,6 +38,9 @@ class SharedLedger:
             raise Undelivered(f"LEDGER_URL is no address ({error})") from error
         try:
             status, reason = self._post(url, body, headers)
+        except ConnectionRefusedError as error:
+            here = url.hostname in LOOPBACK
+            raise (NotThere if here else Undelivered)(f"{place} does not answer ({_told(error)})") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Undelivered(f"{place} does not answer ({_told(error)})") from error
         if status in NEVER:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.views.files import write_whole
+from scripts.pipeline import files
 
 MOST_FILES = 500
 """Runs that wait for one destination; beyond that the oldest are given up, so that no disk fills."""
@@ -29,7 +29,7 @@ class Spool:
     def put(self, run: str, events: Sequence[Event]) -> int:
         """Keep a run's events; returns how many older runs were given up for it. Raises OSError."""
         text = "".join(json.dumps(_storable(event), ensure_ascii=False) + "\n" for event in events)
-        write_whole(self._folder / f"{run}.ndjson", text)
+        files.write(self._folder / f"{run}.ndjson", text.encode(), lasting=False)
         surplus = self.waiting()[: -self._most_files]
         for path in surplus:
             path.unlink(missing_ok=True)

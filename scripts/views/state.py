@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scripts.pipeline import files
 from scripts.pipeline.events import Event, Notice, RunFinished, StageFinished
 from scripts.views.board import Board
-from scripts.views.files import write_whole
 from scripts.views.listener import Listener
 from scripts.views.wording import BAD, duration, short_digest
 
@@ -67,7 +67,7 @@ def update(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
         change(state)
         state["log"] = state["log"][-MOST_ENTRIES:]
         state["updated"] = rfc3339(datetime.now(UTC))
-        write_whole(root / STATE_FILE, json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+        files.write_json(root / STATE_FILE, state, indent=2, lasting=False)
 
 
 def read(root: Path) -> dict[str, Any]:

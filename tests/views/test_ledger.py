@@ -322,7 +322,10 @@ def test_a_real_outage_and_its_end(tmp_path: Path, server: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     run(one(FIRST), lambda: f"http://127.0.0.1:{port}")
+    assert told == [], "a laptop that never shipped is not told about a ledger that it does not have"
+    run(shipped(), lambda: f"http://127.0.0.1:{port}")
     run(one(SECOND), lambda: url(server))
     subjects = [json.loads(body)[-1]["subject"] for _, _, body in server.requests]
-    assert subjects == [FIRST, SECOND]
-    assert len(told) == 1
+    assert subjects == [FIRST, SECOND, RUN]
+    (said,) = told
+    assert said.startswith("ledger: this run waits in .slipway/spool/shared: http://127.0.0.1:")

@@ -171,7 +171,6 @@ def test_no_view_and_no_file_shows_a_secret(tmp_path: Path) -> None:
     names = " ".join(shown)
     for expected in (
         "report.html",
-        "run.json",
         "project_state.json",
         ".ndjson",
         "GITHUB_STEP_SUMMARY",

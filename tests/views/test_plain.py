@@ -3,6 +3,7 @@
 import io
 from datetime import timedelta
 
+from scripts.pipeline.errors import StageFailure
 from scripts.pipeline.events import Heartbeat, Notice
 from scripts.views.plain import LAST_LINES, MOST_LINES, Plain
 
@@ -170,3 +171,15 @@ def test_moments_come_from_the_events_alone() -> None:
     story = Story("test").start("test", 0)
     story.add(Heartbeat(at=moment(0) + timedelta(days=1), running=()))
     assert "[still running: test 24 h 00 min]" in told(story)
+
+
+def test_lines_that_the_output_has_just_shown_are_not_told_twice() -> None:
+    failure = StageFailure("ruff found fault", details=["app/a.py:1: E501"])
+    story = Story("lint").start("lint", 0).say("lint", 1, "  app/a.py:1: E501")
+    story.finish("lint", 1, "failure", failure=failure).end(1, "failure", 1)
+    assert sum("E501" in line for line in told(story)) == 1
+
+
+def test_a_bug_without_a_failure_still_closes_its_stage() -> None:
+    story = Story("lint").start("lint", 0).finish("lint", 1, "error").end(1, "error", 1)
+    assert "✗ lint broke after 1.0 s" in told(story)
