@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -318,8 +320,38 @@ def unlock(_context: Context, env: str = "development") -> None:
     _end(commands.unlock(env, _write))
 
 
+@task(help={"json": "print run.json instead"})
+@command.command
+def report(_context: Context, json: bool = False) -> None:
+    """Open the page of the last run, or print where it is."""
+    from scripts.views import report as reports
+
+    runs = Path(__file__).parent / ".slipway/runs"
+    if json:
+        sys.stdout.write(reports.last_record(runs))
+        return
+    page = reports.last_page(runs)
+    reports.show(page, os.environ, interactive=sys.stdout.isatty())
+    sys.stdout.write(f"{page}\n")
+
+
 namespace = Collection(
-    lock, lint, suite, build, scan, push, deploy, ship, plan, bench, rollback, status, logs, prune, unlock
+    lock,
+    lint,
+    suite,
+    build,
+    scan,
+    push,
+    deploy,
+    ship,
+    plan,
+    bench,
+    rollback,
+    status,
+    logs,
+    report,
+    prune,
+    unlock,
 )
 namespace.add_collection(
     Collection(config_check, config_show, config_diff, config_use, config_template, config_secret), "config"
