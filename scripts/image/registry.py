@@ -71,7 +71,7 @@ class Registry:
         check: Check = lambda: None,
     ) -> None:
         self.host = host
-        plain = host.startswith(LOOPBACK) if insecure is None else insecure
+        plain = is_loopback(host) if insecure is None else insecure
         self._base = f"{'http' if plain else 'https'}://{host}"
         self._credentials = (username, password) if username else None
         self._timeout = (min(timeout, 5.0), timeout)
@@ -347,6 +347,26 @@ def _innermost(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return str(error) or type(error).__name__
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a registry's address is on this machine's loopback."""
+    return host.startswith(LOOPBACK)
+
+
+def stored_credentials(host: str) -> tuple[str, str]:
+    """Return user and password that `docker login` has stored for a registry, or two empty strings."""
+    from docker import auth, errors
+
+    if is_loopback(host):
+        return "", ""
+    try:
+        found = auth.load_config().resolve_authconfig(host) or {}
+    except errors.DockerException:
+        found = {}
+    return found.get("username") or found.get("Username") or "", found.get("password") or found.get(
+        "Password"
+    ) or ""
 
 
 def ensure_local(client: docker.DockerClient, address: str = "127.0.0.1:5000", **options: Any) -> str:
