@@ -7,20 +7,31 @@ does `docker save` of an engine with the containerd store.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from scripts.pipeline.errors import StageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CHUNK = 1024 * 1024
+
+
+class Readable(Protocol):
+    """What a blob's content is read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes."""
+        ...
 
 
 class ArchiveCorrupt(StageFailure):
@@ -61,7 +72,7 @@ class Archive:
 
     def open_blob(self, digest: str) -> IO[bytes]:
         """Open one blob for reading; raises ArchiveCorrupt when the archive lacks it."""
-        member = self._members.get(f"blobs/{digest.replace(':', '/')}")
+        member = self._members.get(_place(digest))
         content = self._tar.extractfile(member) if member else None
         if content is None:
             raise _corrupt(self.path, f"it lacks {digest}")
@@ -144,6 +155,48 @@ def opened(path: Path) -> Iterator[Archive]:
         except tarfile.TarError as error:
             raise _corrupt(path, str(error)) from error
         yield archive
+
+
+@contextmanager
+def written(
+    path: Path, digest: str, manifest: bytes, media_type: str
+) -> Iterator[Callable[[str, int, Readable], None]]:
+    """Write an image archive; the caller adds each blob by digest, size and content.
+
+    The file appears whole when the block ends, and not at all when it raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    entry = {"mediaType": media_type, "digest": digest, "size": len(manifest)}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+
+    try:
+        with tarfile.open(draft, "w") as tar:
+
+            def add(name: str, size: int, content: Readable) -> None:
+                member = tarfile.TarInfo(name)
+                member.size = size
+                tar.addfile(member, content)
+
+            for name, text in (
+                ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+                ("index.json", json.dumps(index).encode()),
+                (_place(digest), manifest),
+            ):
+                add(name, len(text), io.BytesIO(text))
+            yield lambda blob, size, content: add(_place(blob), size, content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def digest(content: bytes) -> str:
+    """Return the name of a blob: the hash of its content."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _place(blob: str) -> str:
+    return f"blobs/{blob.replace(':', '/')}"
 
 
 def size_unpacked(archive: Archive) -> int:

@@ -7,6 +7,9 @@ the manifest that names them, so an interrupted push leaves nothing half-visible
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,13 +106,88 @@ class Registry:
             self._refuse(reply, f"cannot look for {name}")
         return True
 
+    def digest(self, name: str, tag: str) -> str | None:
+        """Return the digest that a tag leads to, or None when there is no such tag."""
+        return oci.digest(self.raw_manifest(name, tag)) if self.has(name, tag) else None
+
     def manifest(self, name: str, reference: str) -> dict[str, Any]:
         """Return an image's manifest by digest or tag; raises RegistryRefused when it is not there."""
+        found: dict[str, Any] = json.loads(self.raw_manifest(name, reference))
+        return found
+
+    def raw_manifest(self, name: str, reference: str) -> bytes:
+        """Return a manifest, byte for byte; raises RegistryRefused when it is not there or another one."""
         reply = self._ask("GET", f"/v2/{name}/manifests/{reference}", name, headers={"Accept": ACCEPTED})
         if not reply.ok:
             self._refuse(reply, f"does not give {name}@{reference}")
-        found: dict[str, Any] = reply.json()
-        return found
+        if reference.startswith("sha256:"):
+            self._prove(reply.content, reference, name)
+        return reply.content
+
+    def blob(self, name: str, digest: str) -> bytes:
+        """Return one small blob whole; raises RegistryRefused when it is not there or another one."""
+        reply = self._ask("GET", f"/v2/{name}/blobs/{digest}", name)
+        if not reply.ok:
+            self._refuse(reply, f"does not give {digest} of {name}")
+        self._prove(reply.content, digest, name)
+        return reply.content
+
+    def put_blob(self, name: str, media_type: str, content: bytes) -> oci.Blob:
+        """Upload one small blob unless the registry has it, and describe it."""
+        blob = oci.Blob(digest=oci.digest(content), size=len(content), media_type=media_type)
+        if not self._holds(name, blob):
+            self._upload(name, blob, lambda: io.BytesIO(content), lambda _sent: None)
+        return blob
+
+    def put_manifest(self, name: str, content: bytes, reference: str, media_type: str = oci.MANIFEST) -> None:
+        """Put a manifest under a digest or a tag; the registry must give it the digest that it has."""
+        reply = self._ask(
+            "PUT",
+            f"/v2/{name}/manifests/{reference}",
+            name,
+            write=True,
+            data=content,
+            headers={"Content-Type": media_type},
+        )
+        if reply.status_code != 201:
+            self._refuse(reply, f"does not accept the manifest of {name}")
+        expected = oci.digest(content)
+        given = reply.headers.get("Docker-Content-Digest", expected)
+        if given != expected:
+            raise RegistryRefused(
+                f"The registry gave the image another digest: {given}",
+                f"{self.host}/{name}@{expected}",
+                "do not deploy it; look for a proxy in between that rewrites what passes",
+            )
+
+    def pull_archive(
+        self, name: str, digest: str, path: Path, progress: Progress = lambda _done, _all: None
+    ) -> None:
+        """Write an image as an archive, whole or not at all, each blob proven against its digest.
+
+        Raises RegistryUnreachable, RegistryRefused (also for a blob that is not what its digest says) or
+        OSError.
+        """
+        import urllib3
+
+        raw = self.raw_manifest(name, digest)
+        content = json.loads(raw)
+        described = {blob["digest"]: int(blob["size"]) for blob in (content["config"], *content["layers"])}
+        everything, done = sum(described.values()), 0
+        with oci.written(path, digest, raw, content["mediaType"]) as add:
+            for one, size in described.items():
+                reply = self._ask("GET", f"/v2/{name}/blobs/{one}", name, stream=True)
+                if not reply.ok:
+                    self._refuse(reply, f"does not give {one} of {name}")
+                shown = functools.partial(_shifted, progress, done, everything)
+                arriving = _Arriving(reply, self._check, shown)
+                try:
+                    add(one, size, arriving)
+                except urllib3.exceptions.HTTPError as error:
+                    self._gone(error)
+                if arriving.digest() != one:
+                    raise self._another(one, name)
+                done += size
 
     def push_archive(
         self, archive: Path, name: str, progress: Progress = lambda _done, _all: None, *, tag: str = ""
@@ -130,10 +208,12 @@ class Registry:
                     skipped += blob.size
                 else:
                     done = functools.partial(_shifted, progress, uploaded + skipped, everything)
-                    self._upload(name, blob, opened, done)
+                    self._upload(name, blob, functools.partial(opened.open_blob, blob.digest), done)
                     uploaded += blob.size
                 progress(uploaded + skipped, everything)
-            self._put_manifest(name, image.manifest, opened.checked(image.manifest.digest), tag)
+            manifest = opened.checked(image.manifest.digest)
+            for reference in (image.manifest.digest, *([tag] if tag else [])):
+                self.put_manifest(name, manifest, reference, image.manifest.media_type)
         return Pushed(digest=image.manifest.digest, uploaded_bytes=uploaded, skipped_bytes=skipped)
 
     def _holds(self, name: str, blob: oci.Blob) -> bool:
@@ -143,7 +223,11 @@ class Registry:
         return reply.status_code == 200
 
     def _upload(
-        self, name: str, blob: oci.Blob, archive: oci.Archive, progress: Callable[[int], None]
+        self,
+        name: str,
+        blob: oci.Blob,
+        opening: Callable[[], IO[bytes]],
+        progress: Callable[[int], None],
     ) -> None:
         """Send one blob; a connection that breaks is tried again from the blob's beginning."""
         import requests
@@ -155,7 +239,7 @@ class Registry:
                 start = self._send("POST", f"{self._base}/v2/{name}/blobs/uploads/", name, write=True)
                 if start.status_code != 202:
                     self._refuse(start, f"does not accept an upload to {name}")
-                with archive.open_blob(blob.digest) as content:
+                with opening() as content:
                     reply = self._send(
                         "PUT",
                         _with_digest(urljoin(start.url, start.headers["Location"]), blob.digest),
@@ -174,26 +258,6 @@ class Registry:
             self._gone(last)
         if reply.status_code != 201:
             self._refuse(reply, f"does not accept layer {blob.digest} of {name}")
-
-    def _put_manifest(self, name: str, manifest: oci.Blob, content: bytes, tag: str) -> None:
-        for reference in (manifest.digest, *([tag] if tag else [])):
-            reply = self._ask(
-                "PUT",
-                f"/v2/{name}/manifests/{reference}",
-                name,
-                write=True,
-                data=content,
-                headers={"Content-Type": manifest.media_type},
-            )
-            if reply.status_code != 201:
-                self._refuse(reply, f"does not accept the manifest of {name}")
-            given = reply.headers.get("Docker-Content-Digest", manifest.digest)
-            if given != manifest.digest:
-                raise RegistryRefused(
-                    f"The registry gave the image another digest: {given}",
-                    f"{self.host}/{name}@{manifest.digest}",
-                    "do not deploy it; look for a proxy in between that rewrites what passes",
-                )
 
     def _ask(self, method: str, path: str, name: str, **options: Any) -> requests.Response:
         """Make a request, again while the connection breaks or it answers 5xx; it must be safe to repeat."""
@@ -285,6 +349,17 @@ class Registry:
                 self._open.trust_env = False
         return self._open
 
+    def _prove(self, content: bytes, digest: str, name: str) -> None:
+        if oci.digest(content) != digest:
+            raise self._another(digest, name)
+
+    def _another(self, digest: str, name: str) -> RegistryRefused:
+        return RegistryRefused(
+            f"The registry gave something else than {digest}",
+            f"{self.host}/{name}",
+            "do not deploy it; look for a proxy in between that rewrites what passes",
+        )
+
     def _refuse(self, reply: requests.Response, what: str) -> NoReturn:
         try:
             errors = reply.json().get("errors", [])
@@ -330,6 +405,28 @@ class _Chunks:
 
     def rewind(self) -> None:
         self._content.seek(0)
+
+
+class _Arriving:
+    """A reply's body as a file to read, hashed as it passes."""
+
+    def __init__(self, reply: requests.Response, check: Check, progress: Callable[[int], None]) -> None:
+        self._raw = reply.raw
+        self._check = check
+        self._progress = progress
+        self._hash = hashlib.sha256()
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self._check()
+        chunk: bytes = self._raw.read(size)
+        self._hash.update(chunk)
+        self._read += len(chunk)
+        self._progress(self._read)
+        return chunk
+
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
 
 
 def _with_digest(location: str, digest: str) -> str:
