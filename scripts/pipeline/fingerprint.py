@@ -119,7 +119,9 @@ def read_cache(path: Path) -> dict[str, list[int | str]]:
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(path.read_bytes())
         if isinstance(content, dict):
-            return content
+            return {
+                name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 6
+            }
     return {}
 
 

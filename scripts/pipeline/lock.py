@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import IO
 
 
 class RunLock:
@@ -13,22 +12,23 @@ class RunLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[str] | None = None
+        self._file: int | None = None
 
     def take(self, run: str, command: str) -> bool:
         """Take the lock and say who has it; False when another run has it. Raises OSError on a full disk."""
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a+", encoding="utf-8")
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         with contextlib.suppress(OSError):
             # Who holds it is for the message of those who wait; the lock holds without it.
-            self._file.truncate(0)
-            self._file.write(json.dumps({"run": run, "command": command, "pid": os.getpid()}))
-            self._file.flush()
+            os.ftruncate(self._file, 0)
+            os.pwrite(
+                self._file, json.dumps({"run": run, "command": command, "pid": os.getpid()}).encode(), 0
+            )
         return True
 
     def holder(self) -> str:
@@ -41,5 +41,5 @@ class RunLock:
     def free(self) -> None:
         """Free the lock; does nothing when it is not held."""
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
             self._file = None

@@ -25,6 +25,7 @@ SHOWN_LINES = 5_000
 LOG_LIMIT = 256 << 20
 TAIL_LIMIT = 1 << 20
 QUIET_LIMIT = 64 << 20
+FLUSH_SECONDS = 0.2
 TERM_SECONDS = 0.8
 """How long a process may take to end after SIGTERM, in seconds."""
 LINGER_SECONDS = 0.3
@@ -42,6 +43,7 @@ class Log:
         self._room = limit
         self._lock = threading.Lock()
         self._broken = False
+        self._flushed = 0.0
 
     def write(self, line: str) -> str | None:
         """Append a line and return what the views should show of it, or None."""
@@ -65,8 +67,13 @@ class Log:
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", encoding="utf-8", errors="replace", buffering=1)
+                self._file = self.path.open("a", encoding="utf-8", errors="replace")
             self._file.write(line + "\n")
+            # A reader who follows the log sees each line soon; a flood is not written line by line.
+            now = time.monotonic()
+            if now > self._flushed + FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = now
         except OSError:
             # A full disk costs the log, not the stage's result.
             self._broken = True
@@ -206,6 +213,9 @@ class Lines:
             self._rest = b""
 
     def _tell(self, line: bytes) -> None:
+        if len(line) <= LINE_LIMIT and b"\r" not in line:
+            self._on_line(line.decode(errors="replace"))
+            return
         shown = line.rstrip(b"\r").rpartition(b"\r")[2]
         for start in range(0, len(shown) or 1, LINE_LIMIT):
             self._on_line(shown[start : start + LINE_LIMIT].decode(errors="replace"))

@@ -94,10 +94,15 @@ class Telling:
         try:
             view.handle(event)
         except BrokenPipeError:
-            self._views.remove(view)  # whoever read it has gone; the run is worth ending all the same
+            self._leave_out(view)  # whoever read it has gone; the run is worth ending all the same
         except Exception:  # noqa: BLE001 a view only listens: it cannot end a run
-            self._views.remove(view)
+            self._leave_out(view)
             sys.stderr.write(f"a view broke and is left out; this is a bug:\n{traceback.format_exc()}")
+
+    def _leave_out(self, view: events.View) -> None:
+        self._views.remove(view)
+        with contextlib.suppress(Exception):
+            view.close()
 
     def _write(self, *, lasting: bool) -> None:
         if not self._begun:
