@@ -172,72 +172,70 @@ def bench(context: Context, name: str) -> None:
         raise Exit(code=code)
 
 
-def answer(asked: Callable[[], Answer]) -> None:
-    """Print what a command of `config.*` says; a user's mistake is one message on stderr."""
-    from config.errors import ConfigurationError
-    from scripts.pipeline.errors import SlipwayError
-
-    try:
-        said = asked()
-    except (ConfigurationError, SlipwayError) as error:
-        raise Exit(str(error), error.exit_code) from None
+@command.command
+def answer(_: Context, asked: Callable[[], Answer]) -> None:
+    """Print what a command of `config.*` says and end with its exit code."""
+    said = asked()
     sys.stdout.write(f"{said.text}\n")
     if said.exit_code:
         raise Exit(code=said.exit_code)
 
 
 @task(name="check", help={"env": "environment", "fail-level": "error or warning"})
-def config_check(_: Context, env: str = "", json: bool = False, fail_level: str = "error") -> None:
+def config_check(context: Context, env: str = "", json: bool = False, fail_level: str = "error") -> None:
     """Find everything that is wrong with the settings of an environment."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.check_command(env or None, Sources(), as_json_=json, fail_level=fail_level))
+    answer(
+        context,
+        lambda: configuration.check_command(env or None, Sources(), as_json_=json, fail_level=fail_level),
+    )
 
 
 @task(name="show", help={"env": "environment"})
-def config_show(_: Context, env: str = "", json: bool = False) -> None:
+def config_show(context: Context, env: str = "", json: bool = False) -> None:
     """Show every setting with where it came from; a secret as its length only."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.show(env or None, Sources(), as_json_=json))
+    answer(context, lambda: configuration.show(env or None, Sources(), as_json_=json))
 
 
 @task(name="diff", positional=["one", "other"])
-def config_diff(_: Context, one: str, other: str) -> None:
+def config_diff(context: Context, one: str, other: str) -> None:
     """Show the settings that differ between two environments."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.diff(one, other, Sources()))
+    answer(context, lambda: configuration.diff(one, other, Sources()))
 
 
 @task(name="use", positional=["environment"], help={"yes": "production too"})
-def config_use(_: Context, environment: str, yes: bool = False) -> None:
+def config_use(context: Context, environment: str, yes: bool = False) -> None:
     """Make an environment the one that this machine's commands act on."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.use(environment, Sources(), yes=yes))
+    answer(context, lambda: configuration.use(environment, Sources(), yes=yes))
 
 
 @task(name="template")
-def config_template(_: Context) -> None:
+def config_template(context: Context) -> None:
     """Write .env.template and the guide's tables again from the classes in config/."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.template(Sources().root))
+    answer(context, lambda: configuration.template(Sources().root))
 
 
 @task(name="secret", positional=["action", "name"], help={"action": "new", "env": "environment"})
-def config_secret(_: Context, action: str, name: str, env: str = "") -> None:
+def config_secret(context: Context, action: str, name: str, env: str = "") -> None:
     """Write a strong new value for a secret into a file that only you can read: `new NAME`."""
     from config.settings import Sources
     from scripts import configuration
 
-    answer(lambda: configuration.secret(action, name, env or None, Sources()))
+    answer(context, lambda: configuration.secret(action, name, env or None, Sources()))
 
 
 # Deployment: what is asked of a target beside deploying to it

@@ -46,7 +46,8 @@ class ConfigurationError(Exception):
     def __str__(self) -> str:
         errors = sum(problem.level is Level.ERROR for problem in self.problems)
         count = "1 error" if errors == 1 else f"{errors} errors"
-        lines = [f"The configuration of {self.environment} has {count}; nothing was started."]
+        subject = f"The configuration of {self.environment}" if self.environment else "The configuration"
+        lines = [f"{subject} has {count}; nothing was started."]
         lines += [f"  {problem}" for problem in self.problems]
         lines.append("Correct them, then run `invoke config.check`.")
         return "\n".join(lines)

@@ -305,7 +305,10 @@ class Hidden(Text):
     """Fewest characters."""
     bits: float = 40.0
     """Fewest bits of entropy, as `config.strength` estimates them."""
-    rule: str = "a secret"
+    rule: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", f"a secret of {self.characters} characters or more")
 
     def read(self, text: str) -> Secret | None:
         """Return the secret, or None for the empty text."""

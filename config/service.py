@@ -47,7 +47,11 @@ class Database:
     name: str = variable("DB_NAME", "Name of the database", Name(), "slipway")
     user: str = variable("DB_USER", "Role that the service logs in as", Name(), "slipway")
     password: Secret | None = variable(
-        "DB_PASSWORD", "Password of that role", Hidden(characters=12, bits=25.0), None, rotates=True
+        "DB_PASSWORD",
+        "Password of that role; staging and production want one for a server",
+        Hidden(characters=12, bits=25.0),
+        None,
+        rotates=True,
     )
     host: str = variable(
         "DB_HOST",

@@ -6,6 +6,7 @@ yours and not in git; `config/.env.<environment>`, which is in git and holds no 
 """
 
 import os
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,12 +54,12 @@ class Sources:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
-class Layer(RepositoryEmpty):  # type: ignore[misc]  # decouple is not typed
-    """The entries of one source, as one of python-decouple's repositories."""
+class Layers(RepositoryEmpty):  # type: ignore[misc]  # decouple is not typed
+    """Several sources as one of python-decouple's repositories: the first that has a name wins."""
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, *layers: dict[str, Entry]) -> None:
         super().__init__()
-        self.entries = entries
+        self.entries = ChainMap(*layers)
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -66,26 +67,9 @@ class Layer(RepositoryEmpty):  # type: ignore[misc]  # decouple is not typed
     def __getitem__(self, name: str) -> str:
         return self.entries[name].text
 
-
-class Layers(RepositoryEmpty):  # type: ignore[misc]
-    """Several layers as one: the first that has a name wins."""
-
-    def __init__(self, layers: Collection[Layer]) -> None:
-        super().__init__()
-        self.layers = layers
-
-    def __contains__(self, name: str) -> bool:
-        return any(name in layer for layer in self.layers)
-
-    def __getitem__(self, name: str) -> str:
-        entry = self.entry(name)
-        if entry is None:
-            raise KeyError(name)
-        return entry.text
-
     def entry(self, name: str) -> Entry | None:
         """Return what sets `name`, or None."""
-        return next((layer.entries[name] for layer in self.layers if name in layer), None)
+        return self.entries.get(name)
 
 
 class Reader(Config):  # type: ignore[misc]
@@ -118,16 +102,18 @@ def choose(sources: Sources) -> tuple[Entry | None, list[tuple[str, Origin]], li
     """Return what names the environment, all names beside it and what is broken there."""
     problems: list[Problem] = []
     process, yours, names = base_layers(sources, problems)
-    names += [(name, entry.origin) for name, entry in yours.entries.items()]
-    return Layers((process, yours)).entry(CHOOSER), names, problems
+    names += [(name, entry.origin) for name, entry in yours.items()]
+    return Layers(process, yours).entry(CHOOSER), names, problems
 
 
-def base_layers(sources: Sources, problems: list[Problem]) -> tuple[Layer, Layer, list[tuple[str, Origin]]]:
+def base_layers(
+    sources: Sources, problems: list[Problem]
+) -> tuple[dict[str, Entry], dict[str, Entry], list[tuple[str, Origin]]]:
     """Return the layers that do not depend on the environment: the process's and `.env`."""
     origin = Origin(Place.PROCESS, Place.PROCESS)
     process = {name: Entry(text, origin) for name, text in sources.environ.items()}
     yours = read_env_file(sources, sources.root / ".env", Place.YOURS, problems)
-    return Layer(process), Layer(yours), [(name, origin) for name in process]
+    return process, yours, [(name, origin) for name in process]
 
 
 def collect(
@@ -137,8 +123,8 @@ def collect(
     problems: list[Problem] = []
     process, yours, names = base_layers(sources, problems)
     shared_path = sources.root / "config" / f".env.{environment}"
-    shared = Layer(read_env_file(sources, shared_path, Place.SHARED, problems))
-    plain = Layers((process, yours, shared))
+    shared = read_env_file(sources, shared_path, Place.SHARED, problems)
+    plain = Layers(process, yours, shared)
     files: dict[str, Entry] = {}
     folders = sources.folders(environment)
     present = {folder: names_in(folder) for folder in folders}
@@ -159,10 +145,10 @@ def collect(
             files[name] = entry
     expose(sources, yours, secret, problems)
     for layer in (yours, shared):
-        names += [(name, entry.origin) for name, entry in layer.entries.items()]
+        names += [(name, entry.origin) for name, entry in layer.items()]
     for folder in folders:
         names += [(n, Origin(Place.SECRET_FILE, sources.label(folder / n))) for n in sorted(present[folder])]
-    layers = Layers((process, Layer(files), yours, shared))
+    layers = Layers(process, files, yours, shared)
     return Collected(layers=layers, problems=tuple(problems), names=tuple(names))
 
 
@@ -232,13 +218,15 @@ def read_file(
     return Entry(found.text, Origin(Place.SECRET_FILE, label))
 
 
-def expose(sources: Sources, yours: Layer, secret: Collection[str], problems: list[Problem]) -> None:
+def expose(
+    sources: Sources, yours: Mapping[str, Entry], secret: Collection[str], problems: list[Problem]
+) -> None:
     """Warn when `.env` holds a secret and others may read it."""
     kept = [name for name in secret if name in yours]
     if kept and S_IMODE((sources.root / ".env").stat().st_mode) & OTHERS:
         rule = "a file with a secret in it is readable by its owner only"
         for name in kept:
-            source = str(yours.entries[name].origin)
+            source = str(yours[name].origin)
             problems.append(
                 trouble("exposed-file", name, source, rule, "Run `chmod 600 .env`", Level.WARNING)
             )

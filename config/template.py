@@ -33,7 +33,7 @@ def env_template() -> str:
 
 def entry(variable: Variable) -> str:
     """Return the lines of one variable: meaning, kind, default, and an assignment to uncomment."""
-    facts = [f"{variable.meaning}: {variable.kind.rule}.", necessity(variable)]
+    facts = [f"{variable.meaning}: {variable.kind.rule}.", f"Default: {necessity(variable)}."]
     if variable.example:
         facts.append(f"Example: {variable.example}.")
     about = textwrap.fill(" ".join(facts), 108, initial_indent="# ", subsequent_indent="#   ")
@@ -44,17 +44,14 @@ def entry(variable: Variable) -> str:
 def necessity(variable: Variable) -> str:
     """Return in which environments the variable must be set, and what it is where it need not."""
     needed = [each.name for each in ENVIRONMENTS if needs(each, variable)]
-    usual = f"Default: {shown(variable)}." if shown(variable) else "Optional."
-    if variable.required:
-        usual = "Made up for each start elsewhere."
-    changed = [
-        f"{variable.kind.write(each.defaults[variable.name])} in {each.name}"
-        for each in ENVIRONMENTS
-        if variable.name in each.defaults
-    ]
-    if changed:
-        usual = f"{usual[:-1]}; {', '.join(changed)}."
-    return f"Required in {' and '.join(needed)}. {usual}" if needed else usual
+    changed: dict[str, list[str]] = {}
+    for each in ENVIRONMENTS:
+        if variable.name in each.defaults:
+            changed.setdefault(variable.kind.write(each.defaults[variable.name]), []).append(each.name)
+    usual = shown(variable) or ("made up for each start" if variable.required else "none")
+    values = [usual, *(f"{value} in {' and '.join(names)}" for value, names in changed.items())]
+    default = "; ".join(values)
+    return f"{default}; required in {' and '.join(needed)}" if needed else default
 
 
 def needs(environment: type[Environment], variable: Variable) -> bool:

@@ -1,0 +1,222 @@
+"""What `invoke config.*` says, does and refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from stat import S_IMODE
+
+import pytest
+
+from config.errors import ConfigurationError
+from config.sources import PROJECT
+from scripts import configuration
+from scripts.pipeline.errors import UsageError
+from tests.config.world import World
+
+
+def check(
+    world: World, environment: str | None = "staging", *, fail_level: str = "error"
+) -> configuration.Answer:
+    """Ask for a check as text."""
+    return configuration.check_command(environment, world.sources, as_json_=False, fail_level=fail_level)
+
+
+def test_check_ends_with_2_on_an_error_and_at_the_fail_level_on_a_warning(staging: World) -> None:
+    assert check(staging).exit_code == 0
+    staging.environ["DEBUG"] = "true"
+    assert check(staging).exit_code == 0
+    assert check(staging, fail_level="warning").exit_code == 2
+    staging.environ["DB_PORT"] = "x"
+    assert check(staging).exit_code == 2
+    answer = configuration.check_command(None, staging.sources, as_json_=True, fail_level="error")
+    assert answer.exit_code == 2
+    assert json.loads(answer.text)["environment"] == "development"
+
+
+def test_check_refuses_a_fail_level_that_is_none(staging: World) -> None:
+    with pytest.raises(UsageError, match="error, warning"):
+        check(staging, fail_level="info")
+
+
+def test_show_has_value_and_source_of_everything(staging: World) -> None:
+    staging.environ["DB_PORT"] = "x"
+    lines = configuration.show("staging", staging.sources, as_json_=False).text.splitlines()
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[2:]}
+    assert lines[0] == "environment: staging"
+    assert len(rows) == 61
+    assert rows["DB_HOST"] == "db.internal config/.env.staging:1"
+    assert rows["DB_PORT"] == "broken process environment"
+    assert rows["SECRET_KEY"] == "set (43 characters) .slipway/secrets/staging/SECRET_KEY"
+    assert rows["LEDGER_URL"] == "(empty) default"
+    assert rows["WEB_DRAIN_SECONDS"] == "1 default"
+
+
+def test_show_says_what_is_not_set(world: World) -> None:
+    document = json.loads(configuration.show("staging", world.sources, as_json_=True).text)
+    assert document["environment"] == "staging"
+    assert document["settings"]["SECRET_KEY"] == {"value": "not set", "source": "not set"}
+    assert document["settings"]["DB_PASSWORD"] == {"value": "not set", "source": "not set"}
+    assert document["settings"]["DB_PORT"] == {"value": "5432", "source": "default"}
+
+
+def test_show_and_diff_refuse_an_unknown_environment(world: World) -> None:
+    with pytest.raises(ConfigurationError, match="Did you mean staging"):
+        configuration.show("stagin", world.sources, as_json_=False)
+    with pytest.raises(ConfigurationError, match="Did you mean production"):
+        configuration.diff("staging", "prod", world.sources)
+
+
+def test_diff_shows_what_differs_and_of_secrets_their_length_only(staging: World, production: World) -> None:
+    staging.shared("production", "DB_HOST=db.internal\nREPLICAS=3\n").secret("DB_PASSWORD", "q7Gk2Zr9vT4x")
+    text = configuration.diff("staging", "production", staging.sources).text
+    rows = [line.split("  ") for line in text.splitlines()]
+    found = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+    assert found == {
+        "VARIABLE": ["STAGING", "PRODUCTION"],
+        "REPLICAS": ["2", "3"],
+        "STACK_NAME": ["slipway-staging", "slipway-production"],
+        "SECRET_KEY": ["set (43 characters)"] * 2,
+        "LEDGER_TOKEN": ["set (43 characters)"] * 2,
+        "DB_PASSWORD": ["set (12 characters)", "set (43 characters)"],
+    }
+
+
+def test_diff_of_equals_says_so(world: World) -> None:
+    """Two keys that are made up at each start do not count as a difference."""
+    assert configuration.diff("development", "development", world.sources).text == (
+        "development and development do not differ"
+    )
+
+
+def test_use_writes_one_line_and_shows_what_changes(staging: World) -> None:
+    answer = configuration.use("staging", staging.sources, yes=False)
+    path = staging.root / ".env"
+    assert path.read_text() == "ENVIRONMENT=staging\n"
+    assert S_IMODE(path.stat().st_mode) == 0o600
+    assert answer.text.splitlines()[0] == ".env: ENVIRONMENT=staging"
+    rows = [line.split() for line in answer.text.splitlines()[1:]]
+    assert ["VARIABLE", "DEVELOPMENT", "STAGING"] in rows
+    assert ["DB_HOST", "(empty)", "db.internal"] in rows
+    assert staging.check(None).environment == "staging"
+
+
+def test_use_keeps_every_other_byte_of_the_file(world: World) -> None:
+    path = world.root / ".env"
+    path.write_bytes(
+        b"# caf\xe9\r\nDB_NAME='a\nb'\n export ENVIRONMENT = staging # x\nLOG_LEVEL=INFO\nENVIRONMENT=a\nA=1"
+    )
+    path.chmod(0o640)
+    configuration.use("testing", world.sources, yes=False)
+    assert path.read_bytes() == (b"# caf\xe9\r\nDB_NAME='a\nb'\nENVIRONMENT=testing\nLOG_LEVEL=INFO\nA=1")
+    assert S_IMODE(path.stat().st_mode) == 0o640
+    assert [each.name for each in world.root.glob(".env*")] == [".env"]
+
+
+def test_use_adds_its_line_behind_a_last_line_without_end(world: World) -> None:
+    world.yours("#ENVIRONMENT=staging\nENVIRONMENTAL=x\nA=1")
+    configuration.use("testing", world.sources, yes=False)
+    text = (world.root / ".env").read_text()
+    assert text == "#ENVIRONMENT=staging\nENVIRONMENTAL=x\nA=1\nENVIRONMENT=testing\n"
+
+
+def test_use_of_the_same_shows_no_difference(world: World) -> None:
+    assert configuration.use("development", world.sources, yes=False).text == ".env: ENVIRONMENT=development"
+
+
+def test_use_clears_away_what_a_killed_one_left(world: World) -> None:
+    (world.root / ".env.new").write_text("half")
+    configuration.use("testing", world.sources, yes=False)
+    assert not (world.root / ".env.new").exists()
+
+
+def test_use_wants_a_yes_for_production(world: World) -> None:
+    with pytest.raises(UsageError, match="act on production") as caught:
+        configuration.use("production", world.sources, yes=False)
+    assert "config.use production --yes" in caught.value.next_step
+    assert not (world.root / ".env").exists()
+    assert configuration.use("production", world.sources, yes=True).exit_code == 0
+    assert (world.root / ".env").read_text() == "ENVIRONMENT=production\n"
+
+
+def test_use_says_when_the_process_environment_wins(world: World) -> None:
+    world.environ["ENVIRONMENT"] = "staging"
+    assert "wins: unset it" in configuration.use("testing", world.sources, yes=False).text
+    world.environ["ENVIRONMENT"] = "testing"
+    assert "wins" not in configuration.use("testing", world.sources, yes=False).text
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("prod", "production"), ("stagin", "staging"), ("live", "development")]
+)
+def test_use_refuses_what_does_not_exist(world: World, name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        configuration.use(name, world.sources, yes=True)
+    assert caught.value.next_step == f"invoke config.use {meant}"
+    assert not (world.root / ".env").exists()
+
+
+def test_use_mends_a_choice_that_does_not_exist(world: World) -> None:
+    world.yours("ENVIRONMENT=nowhere\n")
+    assert configuration.use("testing", world.sources, yes=False).text == ".env: ENVIRONMENT=testing"
+    assert world.check(None).environment == "testing"
+
+
+def test_a_new_secret_is_strong_and_private_and_not_shown(world: World) -> None:
+    answer = configuration.secret("new", "SECRET_KEY", "staging", world.sources)
+    path = world.root / ".slipway/secrets/staging/SECRET_KEY"
+    value = path.read_text()
+    assert len(value) == 43
+    assert value not in answer.text
+    assert answer.text == ".slipway/secrets/staging/SECRET_KEY: a new value, readable by you only"
+    assert S_IMODE(path.stat().st_mode) == 0o600
+    assert S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not [each for each in world.problems() if each.variable == "SECRET_KEY"]
+
+
+def test_a_new_secret_never_replaces_one(world: World) -> None:
+    world.secret("SECRET_KEY", "keep me", "development")
+    with pytest.raises(UsageError, match="has a value already"):
+        configuration.secret("new", "SECRET_KEY", None, world.sources)
+    assert (world.root / ".slipway/secrets/development/SECRET_KEY").read_text() == "keep me"
+
+
+def test_a_new_secret_needs_a_name_of_ours(world: World) -> None:
+    with pytest.raises(UsageError, match="DB_PASSWORD, LEDGER_TOKEN, SECRET_KEY") as caught:
+        configuration.secret("new", "SECRET_KYE", None, world.sources)
+    assert caught.value.next_step == "invoke config.secret new SECRET_KEY"
+    with pytest.raises(UsageError) as caught:
+        configuration.secret("new", "DB_HOST", None, world.sources)
+    assert caught.value.next_step.startswith("invoke config.secret new ")
+    with pytest.raises(UsageError, match="can be made new"):
+        configuration.secret("show", "SECRET_KEY", None, world.sources)
+    with pytest.raises(ConfigurationError):
+        configuration.secret("new", "SECRET_KEY", "nowhere", world.sources)
+    assert not (world.root / ".slipway").exists()
+
+
+def invoke(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `invoke` in this project."""
+    command = [str(Path(sys.executable).parent / "invoke"), *words]
+    inherited = {name: value for name, value in os.environ.items() if name != "ENVIRONMENT"}
+    return subprocess.run(
+        command, cwd=PROJECT, env={**inherited, **environ}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_commands_as_a_user_types_them() -> None:
+    shown = invoke("config.show", ENVIRONMENT="testing", DB_NAME="typed")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("environment: testing\n")
+    assert "typed" in shown.stdout
+    checked = invoke("config.check", "--env=staging", "--json", DB_PORT="x")
+    assert checked.returncode == 2
+    assert json.loads(checked.stdout)["errors"] >= 1
+    refused = invoke("config.use", "prod")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("There is no environment of that name")
+    assert "Traceback" not in refused.stderr
+    differing = invoke("config.diff", "staging", "production")
+    assert "slipway-production" in differing.stdout
+    assert invoke("config.secret", "new", "NAME").returncode == 2
