@@ -27,7 +27,7 @@ def findings(lines: Iterable[str], root: Path) -> list[Finding]:
     """Return what `lines` say about files that exist below `root`, each once, in their order."""
     found: dict[Finding, None] = {}
     for text in lines:
-        pointed = POINTER.match(text[:LONGEST_LINE])
+        pointed = POINTER.match(text[:LONGEST_LINE]) if ":" in text else None
         file = _below(pointed["file"], root) if pointed else None
         if pointed is None or file is None:
             continue

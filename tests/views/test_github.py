@@ -159,11 +159,11 @@ def test_output_cannot_break_out_of_the_summary(root: Path) -> None:
     assert "a \\| b \\<img src=x\\> \\`c\\`" in summary
 
 
-@pytest.mark.parametrize("stages", [60, 1_200])
-def test_the_summary_stays_below_one_mebibyte(root: Path, stages: int) -> None:
+@pytest.mark.parametrize(("stages", "lines"), [(60, 60), (1_200, 0)])
+def test_the_summary_stays_below_one_mebibyte(root: Path, stages: int, lines: int) -> None:
     story = Story(*(f"stage{number}" for number in range(stages)), reasons={"stage1": "x" * 600})
     for number in range(stages):
-        failure = StageFailure("ü" * 900, details=["y" * 600] * 60)
+        failure = StageFailure("ü" * 900, details=["y" * 600] * lines)
         story.start(f"stage{number}", 0).finish(f"stage{number}", 1, "failure", failure=failure)
     summary = Seen(story.end(2, "failure", 1), root).summary
     assert 0 < len(summary.encode()) < SUMMARY_BYTES
