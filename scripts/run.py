@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from scripts.pipeline import events
 from scripts.pipeline.errors import UsageError
-from scripts.pipeline.fingerprint import STATE
 from scripts.pipeline.plan import select
-from scripts.pipeline.proofs import Proof, Proofs
+from scripts.pipeline.proofs import Proof
 from scripts.pipeline.runner import Order, Runner
 from scripts.pipeline.stage import Kind, Outcome, Stage
 
@@ -33,8 +32,6 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 SELF_CONTAINED = ("lint", "test")
 """Stages that depend on no environment's settings, so that they run where these are not complete."""
 DEFAULT_ENVIRONMENT = "development"
-OF_THE_TREE = ("lint", "test", "build")
-"""Stages whose proofs a promoted release brings along; the others are decided for the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +116,15 @@ def load_stages(
     return found
 
 
-def proofs_of(release: str | None, names: Sequence[str]) -> Mapping[str, Proof]:
-    """Return the proofs that a release brings along; raises UsageError when one is missing."""
-    if release is None:
+def given(
+    release: str | None, names: Sequence[str], settings: "Settings | None", root: Path
+) -> Mapping[str, Proof]:
+    """Return the proofs that a promoted release brings along; none where no release is named."""
+    if release is None or settings is None:
         return {}
-    found = Proofs(ROOT / STATE / "proofs").for_release(release)
-    missing = [name for name in OF_THE_TREE if name in names and name not in found]
-    if missing:
-        raise UsageError(
-            f"{release} has no proof of {', '.join(missing)} here, so it is not promoted",
-            where=str(ROOT / STATE / "releases"),
-            next_step="invoke push at its commit, which proves it again",
-        )
-    return {name: found[name] for name in OF_THE_TREE if name in found}
+    from scripts import promotion
+
+    return promotion.proofs_of(release, names, settings, root)
 
 
 def show_plan(plan: Sequence[events.Planned], stream: TextIO, *, as_json: bool) -> None:
@@ -211,7 +204,7 @@ def run(wanted: Asked) -> int:
         force=wanted.force,
         only=wanted.only,
         keep_going=wanted.keep_going,
-        given=proofs_of(wanted.release, names),
+        given=given(wanted.release, names, settings, ROOT),
     )
     runner = Runner(
         root=ROOT,

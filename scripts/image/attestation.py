@@ -50,6 +50,14 @@ def publish(
         registry.put_manifest(name, image, _tag_of_commit(commit))
 
 
+def published(registry: Registry, name: str, digest: str, *, commit: str = "") -> bool:
+    """Tell whether an image's proofs are beside it, and its commit leads to it.
+
+    Raises RegistryUnreachable or RegistryRefused.
+    """
+    return registry.has(name, _tag_of(digest)) and (not commit or find(registry, name, commit) == digest)
+
+
 def read(registry: Registry, name: str, digest: str) -> dict[str, Any] | None:
     """Return {"digest", "commit", "proofs"} of an image, or None when the registry holds none.
 

@@ -70,6 +70,13 @@ def revision(root: Path) -> str:
     return commit.strip() + ("-dirty" if changed else "")
 
 
+def head(root: Path) -> str:
+    """Return the commit that is checked out, or "" when the tree differs from it or there is none."""
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    changed = _git(root, "status", "--porcelain")
+    return commit.strip() if commit and changed == "" else ""
+
+
 def _walk(root: Path) -> Iterator[Path]:
     for part in PARTS:
         start = root / part

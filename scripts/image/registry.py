@@ -22,7 +22,6 @@ from scripts.pipeline.errors import StageFailure, UnreachableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import docker
     import requests
 
 ACCEPTED = (
@@ -449,25 +448,3 @@ def _innermost(error: BaseException) -> str:
 def is_loopback(host: str) -> bool:
     """Tell whether a registry's address is on this machine's loopback."""
     return host.startswith(LOOPBACK)
-
-
-def stored_credentials(host: str) -> tuple[str, str]:
-    """Return user and password that `docker login` has stored for a registry, or two empty strings."""
-    from docker import auth, errors
-
-    if is_loopback(host):
-        return "", ""
-    try:
-        found = auth.load_config().resolve_authconfig(host) or {}
-    except errors.DockerException:
-        found = {}
-    return found.get("username") or found.get("Username") or "", found.get("password") or found.get(
-        "Password"
-    ) or ""
-
-
-def ensure_local(client: docker.DockerClient, address: str = "127.0.0.1:5000", **options: Any) -> str:
-    """Return the address of a registry on loopback that answers; see `local_registry.ensure`."""
-    from scripts.image import local_registry
-
-    return local_registry.ensure(client, address, **options)

@@ -387,6 +387,7 @@ class Runner:
             return None
         if stage.kind is Kind.CHECK:
             self._passed[stage.name] = proof
+            self._assign()
         return proof
 
     def _watch(self) -> None:
