@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from app.database import outcome, retry
 from app.database.budget import Budget
 from app.database.errors import DatabaseError, OutcomeUnknown, RolledBack
-from app.database.options import DatabaseSettings, Limits
+from app.database.options import DatabaseSettings, Limits, Password
 from app.database.router import Router
-from app.database.routes import adapters_of, check_capacity, limits_of
+from app.database.routes import adapters_of, check_capacity, fixed_password, limits_of
 from app.database.statistics import RouteStatistics, Statistics
 from app.database.transactions import Transaction
 
@@ -55,14 +55,20 @@ class ConnectionManager:
 
     @classmethod
     def from_settings(
-        cls, settings: DatabaseSettings, *, processes: int = 1, identity: str | None = None
+        cls,
+        settings: DatabaseSettings,
+        *,
+        password: Password | None = None,
+        processes: int = 1,
+        identity: str | None = None,
     ) -> ConnectionManager:
         """Build a manager from the `database` group of the settings; connects to nothing yet.
 
-        `processes` is workers times replicas. Raise AdapterMisconfigured when a rule of an adapter is broken
-        or when all pools together exceed the server's limit.
+        `password` is asked at every connect, so that a rotated secret is used without a restart; by default
+        the settings' own is used. `processes` is workers times replicas. Raise AdapterMisconfigured when a
+        rule of an adapter is broken or when all pools together exceed the server's limit.
         """
-        adapters, replicas = adapters_of(settings)
+        adapters, replicas = adapters_of(settings, password or fixed_password(settings))
         if adapters[0].dialect == "postgresql":
             check_capacity(settings.pool_size, len(adapters), processes, settings.server_max_connections)
         return cls(

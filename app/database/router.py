@@ -160,7 +160,7 @@ class Router:
             return not self.current.standing(write=True, now=now).fit
         index = self.routes.index(route)
         if index < self._active:
-            return not (standing.fit and standing.steady)
+            return True  # until it is steady enough to be taken again
         return not standing.fit and (route.cause is not None or route.writable is False)
 
     def after_fork(self) -> None:

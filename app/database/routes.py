@@ -29,7 +29,7 @@ def limits_of(settings: DatabaseSettings) -> Limits:
     )
 
 
-def adapters_of(settings: DatabaseSettings) -> tuple[list[Adapter], list[Adapter]]:
+def adapters_of(settings: DatabaseSettings, password: Password) -> tuple[list[Adapter], list[Adapter]]:
     """Return the routes in order of preference, and the replicas; raise AdapterMisconfigured."""
     order = settings.adapter_order
     if not order:
@@ -51,7 +51,7 @@ def adapters_of(settings: DatabaseSettings) -> tuple[list[Adapter], list[Adapter
             where=f"DB_ADAPTER_ORDER={','.join(order)}",
             next_step="Name sqlite alone, or only routes to one PostgreSQL database.",
         )
-    return [_MAKERS[name](settings) for name in order], _replicas(settings)
+    return [_MAKERS[name](settings, password) for name in order], _replicas(settings, password)
 
 
 def check_capacity(
@@ -72,42 +72,35 @@ def check_capacity(
         )
 
 
-def password_of(settings: DatabaseSettings) -> Password:
-    """Return a function that reads the password at each connect."""
-    reread: Callable[[], str | None] | None = getattr(settings, "current_password", None)
-    if reread is not None:
-        return reread
-
-    def reveal() -> str | None:
-        return settings.password.reveal() if settings.password is not None else None
-
-    return reveal
+def fixed_password(settings: DatabaseSettings) -> Password:
+    """Return a function that gives the password as the settings had it."""
+    return lambda: settings.password.reveal() if settings.password is not None else None
 
 
-def _common(settings: DatabaseSettings) -> dict[str, Any]:
+def _common(settings: DatabaseSettings, password: Password) -> dict[str, Any]:
     return {
         "database": settings.name,
         "user": settings.user,
-        "password": password_of(settings),
+        "password": password,
         "application_name": settings.application_name,
         "statement_timeout": settings.statement_timeout,
         "idle_in_transaction_timeout": settings.idle_in_transaction_timeout,
     }
 
 
-def _sqlite(settings: DatabaseSettings) -> Adapter:
+def _sqlite(settings: DatabaseSettings, _: Password) -> Adapter:
     from app.database.adapters.sqlite import Sqlite
 
     return Sqlite(settings.sqlite_path, busy_timeout=settings.busy_timeout)
 
 
-def _local(settings: DatabaseSettings) -> Adapter:
+def _local(settings: DatabaseSettings, password: Password) -> Adapter:
     from app.database.adapters.local import Local
 
-    return Local(host=settings.local_host, port=settings.local_port, **_common(settings))
+    return Local(host=settings.local_host, port=settings.local_port, **_common(settings, password))
 
 
-def _direct(settings: DatabaseSettings) -> Adapter:
+def _direct(settings: DatabaseSettings, password: Password) -> Adapter:
     from app.database.adapters.direct import Direct
 
     return Direct(
@@ -116,11 +109,11 @@ def _direct(settings: DatabaseSettings) -> Adapter:
         port=settings.port,
         sslmode=settings.sslmode,
         sslrootcert=settings.sslrootcert,
-        **_common(settings),
+        **_common(settings, password),
     )
 
 
-def _pooler(settings: DatabaseSettings) -> Adapter:
+def _pooler(settings: DatabaseSettings, password: Password) -> Adapter:
     from app.database.adapters.pooler import Pooler
 
     return Pooler(
@@ -128,11 +121,11 @@ def _pooler(settings: DatabaseSettings) -> Adapter:
         port=settings.pooler_port,
         sslmode=settings.pooler_sslmode,
         sslrootcert=settings.sslrootcert,
-        **_common(settings),
+        **_common(settings, password),
     )
 
 
-def _replicas(settings: DatabaseSettings) -> list[Adapter]:
+def _replicas(settings: DatabaseSettings, password: Password) -> list[Adapter]:
     if not settings.replica_host:
         return []
     from app.database.adapters.direct import Direct
@@ -144,12 +137,12 @@ def _replicas(settings: DatabaseSettings) -> list[Adapter]:
             port=settings.replica_port,
             sslmode=settings.sslmode,
             sslrootcert=settings.sslrootcert,
-            **_common(settings),
+            **_common(settings, password),
         )
     ]
 
 
-_MAKERS: dict[str, Callable[[DatabaseSettings], Adapter]] = {
+_MAKERS: dict[str, Callable[[DatabaseSettings, Password], Adapter]] = {
     "sqlite": _sqlite,
     "local": _local,
     "direct": _direct,

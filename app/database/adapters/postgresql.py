@@ -137,9 +137,13 @@ class PostgreSQL(Adapter):
         raw.rollback()
 
     def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
-        """Choose BEGIN or BEGIN READ ONLY; psycopg2 sends it before the first statement."""
-        if raw.readonly is not read_only:
-            raw.readonly = read_only
+        """Choose BEGIN or BEGIN READ ONLY; psycopg2 sends it before the first statement.
+
+        Never BEGIN READ WRITE, which would override a server that was made read-only.
+        """
+        mode = True if read_only else None
+        if raw.readonly is not mode:
+            raw.readonly = mode
 
     def failed(self, raw: Any) -> bool:
         """Tell whether an earlier error doomed the transaction, so that COMMIT would only roll back."""
