@@ -3,6 +3,7 @@
 `ConnectionManager.from_settings(settings.database)` is the way in; the errors say what happened.
 """
 
+from app.database.bulk import Loaded, Upsert
 from app.database.errors import (
     AdapterMisconfigured,
     ConstraintBroken,
@@ -29,6 +30,7 @@ __all__ = [
     "DatabaseError",
     "FeatureRefused",
     "Limits",
+    "Loaded",
     "NoRoute",
     "NotSent",
     "Outcome",
@@ -38,5 +40,6 @@ __all__ = [
     "RolledBack",
     "RouteDown",
     "Transaction",
+    "Upsert",
     "WrongDatabase",
 ]

@@ -7,11 +7,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from app.database import outcome, retry
+from app.database import bulk, outcome, retry
 from app.database.budget import Budget
 from app.database.errors import DatabaseError, OutcomeUnknown, RolledBack
 from app.database.options import DatabaseSettings, Limits, Password
@@ -22,6 +22,8 @@ from app.database.transactions import Transaction
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from sqlalchemy import Table
 
     from app.database.adapters.contract import Adapter
     from app.database.route import Route, RouteStatus
@@ -154,6 +156,19 @@ class ConnectionManager:
             return value
 
         return retry.with_retries(attempt, span, self._count_retry)
+
+    def load(
+        self,
+        table: str | Table,
+        rows: Iterable[bulk.Row],
+        *,
+        columns: Sequence[str] | None = None,
+        on_conflict: bulk.OnConflict = "error",
+        budget: float | None = None,
+    ) -> bulk.Loaded:
+        """Load many rows in one transaction of their own; see `bulk.load`. It is not run again by itself."""
+        with self.transaction(budget=budget, label=f"load {table}", track=True) as transaction:
+            return bulk.load(transaction, table, rows, columns=columns, on_conflict=on_conflict)
 
     def transactional(
         self, *, read_only: bool = False, budget: float | None = None, label: str = "", track: bool = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,18 @@ class Transaction:
         """Return a block whose statements are undone alone when it raises."""
         return self._held().connection.begin_nested()
 
+    @contextmanager
+    def driver(self) -> Iterator[Any]:
+        """Give the driver's own connection, for COPY and the like, as a part of this transaction."""
+        lease = self._held()
+        if not lease.connection.in_transaction():
+            lease.connection.begin()
+        lease.busy = _monotonic()
+        try:
+            yield lease.raw
+        finally:
+            lease.busy = 0.0
+
     def _held(self) -> Lease:
         if self._lease is None:
             raise RuntimeError("this transaction is not open: use it inside its `with` block")
@@ -223,8 +235,9 @@ class Transaction:
         )
 
     def _roll_back(self, lease: Lease, error: BaseException) -> None:
-        original = error.orig if isinstance(error, DBAPIError) else None
-        if original is None:
+        if not (
+            isinstance(error, DBAPIError) or hasattr(error, "pgcode") or hasattr(error, "sqlite_errorcode")
+        ):
             self._give_back(lease)
             return
         raise self._give_back_after(lease, error) from error

@@ -162,9 +162,7 @@ def test_run_is_done_exactly_once_when_the_answer_to_commit_is_lost(two) -> None
         cut()
         assert (
             manager.run(
-                lambda tx, number=number: tx.scalar(
-                    "INSERT INTO entry VALUES (:id) RETURNING id", id=number
-                )
+                lambda tx, number=number: tx.scalar("INSERT INTO entry VALUES (:id) RETURNING id", id=number)
             )
             == number
         )
@@ -184,8 +182,9 @@ def test_a_lost_commit_of_a_transaction_that_wrote_nothing_is_harmless(two) -> N
 
 
 def test_the_outcome_of_a_transaction_whose_session_still_hangs_is_made_final(two, database) -> None:
-    manager, first, _ = two
-    # The session stays open with its transaction, as when COMMIT is lost on the way: only ending it gives an answer.
+    manager, _, _ = two
+    # The session stays open with its transaction, as when COMMIT is lost on the way: only ending it gives an
+    # answer.
     failures: list[BaseException] = []
 
     def stuck() -> None:
@@ -203,7 +202,9 @@ def test_the_outcome_of_a_transaction_whose_session_still_hangs_is_made_final(tw
         lambda: database.execute("SELECT 1 FROM pg_stat_activity WHERE backend_xid IS NOT NULL"),
         what="the transaction's number",
     )
-    xid = int(database.execute("SELECT backend_xid FROM pg_stat_activity WHERE backend_xid IS NOT NULL")[0][0])
+    xid = int(
+        database.execute("SELECT backend_xid FROM pg_stat_activity WHERE backend_xid IS NOT NULL")[0][0]
+    )
     lost = OutcomeUnknown("lost", transaction_id=xid, timeline=1)
     assert manager.outcome(lost, budget=5) is Outcome.ROLLED_BACK
     hold.set()
@@ -321,9 +322,11 @@ def test_a_name_that_does_not_resolve_is_a_route_that_is_down(two, database: Dat
 
 
 def test_the_breaker_can_be_reset_by_hand(two) -> None:
-    manager, first, second = two
+    manager, first, _ = two
     first.refuse()
-    wait_until(lambda: not manager.router.named("first").breaker.allows() or write_quietly(manager), what="opening")
+    wait_until(
+        lambda: not manager.router.named("first").breaker.allows() or write_quietly(manager), what="opening"
+    )
     first.heal()
     manager.reset("first")
     assert manager.router.named("first").breaker.allows()
