@@ -11,15 +11,9 @@ from typing import Final
 
 from app.database.errors import FeatureRefused
 
-_NOISE: Final = re.compile(
-    r"""  '(?:[^']|'')*'            # text
-        | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$   # dollar-quoted text
-        | "(?:[^"]|"")*"            # a quoted name
-        | --[^\n]*                  # a comment to the end of the line
-        | /\*.*?\*/                 # a comment in the middle
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+_COMMENT: Final = r"--[^\n]*|/\*.*?\*/"
+_TEXT: Final = r"'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\"(?:[^\"]|\"\")*\""
+_NOISE: Final = re.compile(f"(?P<comment>{_COMMENT})|{_TEXT}", re.DOTALL)
 
 _RULES: Final = (
     (
@@ -54,7 +48,7 @@ _SET_CONFIG: Final = re.compile(
 @lru_cache(maxsize=1024)
 def refuse_session_features(statement: str) -> None:
     """Raise FeatureRefused when `statement` leaves something behind in its session."""
-    bare = _NOISE.sub(" '' ", statement)
+    bare = _NOISE.sub(lambda found: " " if found["comment"] else " '' ", statement)
     if _SET_CONFIG.search(bare):
         raise _refusal("set_config(..., false)", "Pass true, which ends with the transaction")
     for part in bare.split(";"):
