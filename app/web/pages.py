@@ -38,6 +38,7 @@ def blueprint() -> Blueprint:
     routes.add_app_template_filter(age)
     routes.add_app_template_filter(duration)
     routes.add_app_template_filter(size)
+    routes.add_app_template_filter(figure)
     routes.add_app_template_filter(short)
     routes.add_app_template_filter(mark)
     routes.add_app_template_filter(clock)
@@ -124,6 +125,20 @@ def duration(seconds: float | None) -> str:
 def size(number: int | None) -> str:
     """Return a number of bytes in MB, as registries count them."""
     return "-" if number is None else f"{number / 1e6:.1f} MB"
+
+
+def figure(value: float, name: str) -> str:
+    """Return one figure of a stage as its name asks: bytes as such, coverage in percent, the rest counted."""
+    label = name.replace("bytes", "").replace("_", " ").strip()
+    if "bytes" in name:
+        told = size(int(value)) if value >= 1e5 else f"{value / 1e3:.1f} kB"
+    elif name.endswith("coverage"):
+        told = f"{value:.1f} %"
+    elif name.endswith("seconds"):
+        told, label = duration(value), label.removesuffix("seconds").strip()
+    else:
+        told = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    return f"{told} {label}".strip()
 
 
 def short(name: str | None) -> str:
