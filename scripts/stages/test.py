@@ -78,7 +78,8 @@ def words(directory: Path, selection: str, workers: int, *, coverage: bool) -> l
     if selection:
         line += ["-m", selection]
     if workers > 1:
-        line += ["-n", str(workers)]
+        # Tests of one group share a slow fixture, so they stay on one worker.
+        line += ["-n", str(workers), "--dist=loadgroup"]
     if coverage:
         line += ["--cov", "--cov-branch", f"--cov-report=xml:{directory / 'coverage.xml'}"]
     return line
