@@ -185,9 +185,9 @@ def engine(database: "Database") -> str:
 
 def route(database: "Database") -> "PostgreSQL":
     """Return the first route to the server that is not a pooler, or the pooler when there is no other."""
-    from app.database.routes import adapters_of
+    from app.database.routes import adapters_of, fixed_password
 
-    routes, _ = adapters_of(database)
+    routes, _ = adapters_of(database, fixed_password(database))
     plain = [each for each in routes if each.kind != "pooler"]
     return cast("PostgreSQL", (plain or routes)[0])
 
