@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from scripts.image.engine import connect
 from tests.clone import clean_environment, commit, fresh_clone, git, invoke
 from tests.postgres import free_port, wait_until
+from tests.stack import remove
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ship")]
 
@@ -92,39 +92,6 @@ def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
         yield made
     finally:
         remove(made.stack)
-
-
-def remove(stack: str) -> None:
-    """Take away all that a stack has in the engine."""
-    client = connect()
-    services = client.services.list(filters={"label": f"com.docker.stack.namespace={stack}"})
-    for service in services:
-        service.remove()
-    wait_until(
-        lambda: (
-            not client.containers.list(all=True, filters={"label": f"com.docker.stack.namespace={stack}"})
-        ),
-        60,
-        "the end of the stack's containers",
-    )
-    for kind in (client.configs, client.secrets, client.volumes):
-        for item in kind.list():
-            if stack in item.name:
-                item.remove()
-    for network in client.networks.list():
-        if stack in network.name:
-            wait_until(lambda network=network: gone(network), 30, f"the end of network {network.name}")
-
-
-def gone(network: Any) -> bool:
-    """Remove a network; tell whether it could be removed."""
-    from docker.errors import APIError
-
-    try:
-        network.remove()
-    except APIError as error:
-        return error.status_code == 404
-    return True
 
 
 def test_a_fresh_clone_is_live_and_knows_the_run_that_put_it_there(ship: Ship) -> None:
