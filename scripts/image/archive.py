@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +25,10 @@ URI = re.compile(r"(?:https?|file)://[^\s\]]+")
 
 class ArchiveUnreachable(UnreachableError):
     """Debian's package archive does not answer."""
+
+
+class ArchiveUntrusted(ArchiveUnreachable):
+    """Debian's package archive answers, but not with what Debian signed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +99,60 @@ def state(where: Mirrors) -> str:
     for address, suite in where.suites():
         digest.update(fetch(f"{address}/dists/{suite}/InRelease"))
     return digest.hexdigest()
+
+
+def newest(where: Mirrors, architecture: str = "amd64") -> dict[str, str]:
+    """Return the newest version of each package in the security suite and in the release's updates.
+
+    The release files' signature is checked where gpgv and Debian's keys are at hand, the lists against their
+    hashes always. Raises ArchiveUnreachable, or ArchiveUntrusted.
+    """
+    from debian.debian_support import Version
+
+    versions: dict[str, str] = {}
+    for address, suite in where.suites()[1:]:
+        for name, version in _packages(address, suite, architecture):
+            if name not in versions or Version(versions[name]) < Version(version):
+                versions[name] = version
+    return versions
+
+
+def _packages(address: str, suite: str, architecture: str) -> list[tuple[str, str]]:
+    release = _signed(f"{address}/dists/{suite}/InRelease")
+    path = f"main/binary-{architecture}/Packages.xz"
+    expected = re.search(rf"^ ([0-9a-f]{{64}}) +\d+ {re.escape(path)}$", release, re.MULTILINE)
+    if expected is None:
+        return []
+    content = fetch(f"{address}/dists/{suite}/{path}")
+    if hashlib.sha256(content).hexdigest() != expected[1]:
+        raise ArchiveUntrusted(
+            "A list of Debian's archive is not the one that its release file names",
+            f"{address}/dists/{suite}/{path}",
+            "try again in a minute: the mirror may be updating itself",
+        )
+    text = lzma.decompress(content).decode("utf-8", "replace")
+    return re.findall(r"^Package: (\S+)$(?:\n(?!\n).*)*?\nVersion: (\S+)$", text, re.MULTILINE)
+
+
+def _signed(address: str) -> str:
+    """Fetch a release file and return its text once its signature is proven."""
+    content = fetch(address)
+    if shutil.which("gpgv") and KEYRING.exists():
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            proven = subprocess.run(
+                ["gpgv", "--keyring", str(KEYRING), "--output", "-", file.name],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+        if proven.returncode != 0:
+            last = proven.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise ArchiveUntrusted(
+                f"A release file of Debian's archive is not signed by Debian ({''.join(last)})",
+                address,
+                "check the mirror, and that debian-archive-keyring is up to date",
+            )
+        content = proven.stdout
+    return content.decode("utf-8", "replace")
