@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STEP = re.compile(r"^#\d+ (\[[^\]]+\] .+)$")
 STATE = re.compile(r"^#(\d+) (DONE|CACHED|ERROR|CANCELED)\b(.*)$")
 CLOCK = re.compile(r"^#\d+ [\d.]+ (.*)$")
+QUOTED = re.compile(r"^[\d.]+ ")
 NOISE = re.compile(r"^#\d+ (sha256:|resolve |transferring |naming |exporting |extracting |sending tarball)")
 RULE = "------"
 
@@ -24,7 +25,7 @@ class Transcript:
         self._progress = progress
         self._quoted: list[str] = []
         self._quoting = False
-        self._step = ""
+        self._steps: set[str] = set()
         self._last: deque[str] = deque(maxlen=40)
         self.errors: list[str] = []
 
@@ -45,8 +46,8 @@ class Transcript:
         if step := STEP.match(line):
             text = step[1]
             # BuildKit names a step again each time that it comes back to it.
-            if not text.startswith("[internal]") and text != self._step:
-                self._step = text
+            if not text.startswith("[internal]") and text not in self._steps:
+                self._steps.add(text)
                 self._progress(_short(text, 60))
                 self._say(_short(text, 100))
         elif state := STATE.match(line):
@@ -59,7 +60,7 @@ class Transcript:
 
     def failure(self) -> list[str]:
         """Return the lines to show first: the failing step's own, then BuildKit's verdict."""
-        step = [CLOCK.sub(r"\1", f"#0 {line}") for line in self._quoted if line.strip()]
+        step = [QUOTED.sub("", line) for line in self._quoted if line.strip()]
         return [*(step or self._last), *self.errors]
 
     def mentions(self, text: str) -> bool:
