@@ -192,7 +192,7 @@ class Transaction:
         tracked = self._track and not self.read_only and adapter.dialect == "postgresql"
         lease.busy = _monotonic()
         try:
-            if tracked:
+            if tracked and connection.in_transaction():
                 with lease.raw.cursor() as cursor:
                     cursor.execute(_TRANSACTION_ID)
                     (transaction_id,) = cursor.fetchone()

@@ -110,6 +110,8 @@ def post_events() -> Response:
     documents = document if isinstance(document, list) else [document]
     if len(documents) > MAX_BATCH:
         raise ProblemError(413, f"A batch holds at most {MAX_BATCH} events; send it in parts.")
+    if not documents:
+        return _json({"accepted": 0, "duplicates": 0}, conditional=False)
     try:
         done = service().manager.run(lambda tx: record(tx, documents))
     except InvalidEventError as problem:

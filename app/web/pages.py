@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 RUNS_SHOWN = 20
+# What matters most comes first; names of others follow in the order of the alphabet.
+ORDER = {"production": 0, "staging": 1, "development": 2, "testing": 3}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 # A word for people beside the mark, so that nothing depends on colour alone.
 MARKS = {
@@ -67,7 +69,7 @@ def dashboard() -> Response:
     environments, page = service().manager.run(read, read_only=True)
     return _page(
         "dashboard.html",
-        environments=environments,
+        environments=sorted(environments, key=lambda each: ORDER.get(each.environment, len(ORDER))),
         runs=[(run, timeline.draw(run)) for run in page.items],
         older=cursors.encode(page.next) if page.next else None,
         first=after is None,
@@ -114,7 +116,7 @@ def duration(seconds: float | None) -> str:
         return "-"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < _MINUTE:
+    if seconds < _MINUTE - 0.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

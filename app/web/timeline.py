@@ -42,7 +42,7 @@ def draw(run: Run) -> Timeline:
     Skipped stages are not drawn: they took no time, and the words beside the picture name them.
     """
     drawn = [task for task in run.stages if task.started is not None and task.result != "skipped"]
-    begin, length = _axis(run.started, drawn)
+    begin, length = _axis(run, drawn)
     lanes: list[float] = []
     bars = []
     for task in sorted(drawn, key=lambda each: each.started or begin):
@@ -61,11 +61,10 @@ def draw(run: Run) -> Timeline:
     )
 
 
-def _axis(started: datetime, tasks: Sequence[Task]) -> tuple[datetime, float]:
-    """Return where the axis begins and its length in seconds, never 0."""
-    begins = [task.started for task in tasks if task.started is not None]
-    begin = min([started, *begins])
+def _axis(run: Run, tasks: Sequence[Task]) -> tuple[datetime, float]:
+    """Return where the axis begins and its length in seconds, never 0: the whole run, and every stage."""
+    begin = min([run.started, *(task.started for task in tasks if task.started is not None)])
     ends = [
         (task.started - begin).total_seconds() + task.seconds for task in tasks if task.started is not None
     ]
-    return begin, max([*ends, 0.001])
+    return begin, max([*ends, run.seconds or 0.0, 0.001])
