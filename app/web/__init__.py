@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from app.database import ConnectionManager
     from config.settings import Settings
 
-MAX_BODY = 1024 * 1024
-
 
 def create_app(settings: Settings, manager: ConnectionManager) -> Flask:
     """Return the WSGI application; it opens no connection until a request needs one."""
@@ -21,7 +19,7 @@ def create_app(settings: Settings, manager: ConnectionManager) -> Flask:
     from .service import Service
 
     application = Flask("app.web", static_folder="static", template_folder="templates")
-    application.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    application.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY
     application.extensions["slipway"] = Service(settings, manager)
     access.install(application)
     problems.install(application)

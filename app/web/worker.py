@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # No request of the ledger takes this long; one that does is a client that stalls.
 REQUEST_SECONDS = 30.0
+# How long a connection that says nothing may hold up a stop.
+LINGER = 1.0
 
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typed
@@ -52,12 +54,20 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn is not typ
         timer.start()
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Take in what the kernel has already accepted before the last door closes."""
-        if not enabled and not self.alive and self._accepting:
-            for listener in self.sockets:
-                while self._accept_one(listener):
-                    pass
+        """When stopping, take in what the kernel has accepted already, then close the door for good.
+
+        gunicorn keeps it open while the last requests finish: who knocks then waits, to be dropped at last.
+        """
         super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        for listener in self.sockets:
+            while self._accept_one(listener):
+                pass
+            listener.close()
+        linger = time.monotonic() + LINGER
+        for connection in self.pending_conns:
+            connection.timeout = min(connection.timeout, linger)
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, and give it a thread only when it has something to say."""

@@ -12,8 +12,7 @@ from jsonschema import Draft202012Validator
 from app.database import ConnectionManager
 from app.ledger import tokens
 from app.ledger.recorder import record
-from app.web import MAX_BODY
-from app.web.api import BATCH, MAX_BATCH, SINGLE
+from app.web.api import BATCH, MAX_BATCH, MAX_BODY, SINGLE
 from app.web.openapi import document
 
 from .conftest import TOKEN

@@ -67,8 +67,8 @@ def test_older_runs_have_their_own_page(visitor: FlaskClient, embedded: Connecti
     import re
 
     with embedded.transaction() as tx:
-        for number in range(pages.RUNS_SHOWN + 3):
-            record(tx, whole_run(f"run-{number:02}", begin=number * 60))
+        numbers = range(pages.RUNS_SHOWN + 3)
+        record(tx, [each for number in numbers for each in whole_run(f"run-{number:02}", begin=number * 60)])
     first = text_of(visitor, "/")
     assert first.count("/runs/run-") == pages.RUNS_SHOWN + 1
     link = re.search(r'href="(/\?cursor=[^"]+)"', first)
@@ -89,7 +89,7 @@ def test_a_run_page_shows_stages_reasons_figures_and_deployment(
     with embedded.transaction() as tx:
         record(tx, whole_run("01A", stages=stages, actor="grace"))
     page = text_of(visitor, "/runs/01A")
-    for part in ("test has no proof for this tree", "coverage 94.1", "skipped", DIGEST, "grace"):
+    for part in ("test has no proof for this tree", "94.1 % coverage", "skipped", DIGEST, "grace"):
         assert part in page
     assert '<a href="http://127.0.0.1:8080" rel="noreferrer">' in page
 

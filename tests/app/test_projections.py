@@ -60,7 +60,7 @@ def delivered(script: list[tuple[str, int, int, str]], space: str) -> list[dict[
     return made
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(script=st.lists(ONE, max_size=12), seed=st.randoms(use_true_random=False))
 def test_the_order_and_repetition_of_events_do_not_matter(script: list[Any], seed: random.Random) -> None:
     events = [parse(each) for each in delivered(script, "pure")]
@@ -70,7 +70,7 @@ def test_the_order_and_repetition_of_events_do_not_matter(script: list[Any], see
     assert merge(change for each in again for change in apply(each)) == in_order
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(script=st.lists(ONE, max_size=12), cut=st.integers(0, 12))
 def test_folding_in_parts_is_folding_at_once(script: list[Any], cut: int) -> None:
     changes = [change for each in delivered(script, "pure") for change in apply(parse(each))]
@@ -103,8 +103,9 @@ def test_tables_hold_the_fold_whatever_the_delivery(
 
 def test_a_rebuild_reads_a_log_longer_than_a_page(ledger: ConnectionManager) -> None:
     with ledger.transaction() as tx:
-        for number in range(60):
-            record(tx, whole_run(f"run-{number:03}", begin=number * 60))
+        record(
+            tx, [each for number in range(60) for each in whole_run(f"run-{number:03}", begin=number * 60)]
+        )
         before = rows(tx)
         assert len(before["pipeline_run"]) == 60
         tx.execute(sa.delete(models.pipeline_run))
