@@ -262,9 +262,10 @@ ENVIRONMENT_HELP = "development, testing, staging or production"
 @command.command
 def rollback(_context: Context, env: str = "development", to: str = "") -> None:
     """Put an earlier release back: image, configuration and secrets together."""
+    from scripts import run
     from scripts.deployment import commands
 
-    _end(commands.rollback(env, to, _write, _warn))
+    _end(commands.rollback(env, to, _write, _warn, remember=lambda done: run.remember(done, _write)))
 
 
 @task(help={"env": f"{ENVIRONMENT_HELP}; default: all", "json": "write JSON"})

@@ -4,8 +4,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -13,12 +14,14 @@ from scripts.pipeline import events
 from scripts.pipeline.errors import UsageError
 from scripts.pipeline.plan import select
 from scripts.pipeline.proofs import Proof
+from scripts.pipeline.record import new_run_id
 from scripts.pipeline.runner import Order, Runner
 from scripts.pipeline.stage import Kind, Outcome, Stage
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from scripts.command import Call
+    from scripts.views.rollback import Done
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -174,20 +177,40 @@ def watchers(settings: "Settings | None", *, as_json: bool) -> Sequence[events.V
     """Return every view of a run in this tree."""
     from scripts.views.audience import audience
 
-    ledger = settings.ledger if settings else None
-
-    def token() -> str | None:
-        return ledger.token.reveal() if ledger and ledger.token else None
-
+    url, token = ledger_of(settings)
     return audience(
         ROOT,
         out=sys.stdout,
         err=sys.stderr,
         variables=os.environ,
         json=as_json,
-        ledger_url=ledger.url if ledger else "",
+        ledger_url=url,
         ledger_token=token,
     )
+
+
+def ledger_of(settings: "Settings | None") -> tuple[str, Callable[[], str | None]]:
+    """Return the shared ledger's address and how to get its token."""
+    ledger = settings.ledger if settings else None
+    return ledger.url if ledger else "", lambda: ledger.token.reveal() if ledger and ledger.token else None
+
+
+def remember(done: "Done", tell: Callable[[str], None]) -> None:
+    """Write a rollback where the runs are remembered: project_state.json and the ledgers."""
+    from scripts.views.audience import keepers
+    from scripts.views.masking import Masker
+    from scripts.views.rollback import story
+
+    settings = load_settings(("deploy",), done.environment)
+    mask = Masker(secret.reveal() for secret in settings.secrets()) if settings else events.Plainly()
+    url, token = ledger_of(settings)
+    views = keepers(ROOT, tell=tell, variables=os.environ, ledger_url=url, ledger_token=token)
+    now = datetime.now(UTC)
+    for event in story(done, run=new_run_id(now), ended=now):
+        for view in views:
+            view.handle(mask.event(event))
+    for view in views:
+        view.close()
 
 
 def run(wanted: Asked) -> int:

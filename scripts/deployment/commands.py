@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.deployment.swarm import Swarm
 from scripts.deployment.target import Target
+
+if TYPE_CHECKING:
+    from scripts.deployment.deployment import Deployment
 
 Write = Callable[[str], None]
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +28,16 @@ def target_of(environment: str, root: Path = ROOT) -> Target:
     return Target.from_settings(load(environment, Sources(root=root)))
 
 
-def rollback(environment: str, to: str, write: Write, warn: Write, root: Path = ROOT) -> int:
-    """Put an earlier release back; raises what `deployment.deploy` raises."""
+def rollback(
+    environment: str,
+    to: str,
+    write: Write,
+    warn: Write,
+    root: Path = ROOT,
+    *,
+    remember: Callable[[Deployment], None] = lambda _: None,
+) -> int:
+    """Put an earlier release back and `remember` it; raises what `deployment.deploy` raises."""
     from scripts.deployment import rollback as back
     from scripts.deployment import supply
     from scripts.deployment.console import Foreground
@@ -47,13 +59,14 @@ def rollback(environment: str, to: str, write: Write, warn: Write, root: Path = 
     console = Foreground(write)
     with console.listening():
         try:
-            back.rollback(order, to, swarm, console, warn)
+            done = back.rollback(order, to, swarm, console, warn)
         except Cancelled:
             return CANCELLED[console.signal]
         except DeploymentError as error:
             for line in error.details:
                 warn(line)
             raise
+    remember(done)
     return 0
 
 

@@ -1,6 +1,7 @@
 """What can go wrong with a target, as messages that name the next action."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from scripts.pipeline.errors import StageFailure
 
@@ -30,9 +31,10 @@ class NothingServes(DeploymentError):  # noqa: N818
 
 
 class DeploymentFailed(DeploymentError):  # noqa: N818
-    """The release did not serve, and what served before serves again."""
+    """The release did not serve, and what served before serves again; `outputs` tell a run's record which."""
 
     exit_code = 3
+    outputs: Mapping[str, str] = MappingProxyType({})
 
 
 class TargetUnreachable(DeploymentError):  # noqa: N818

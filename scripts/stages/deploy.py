@@ -62,7 +62,8 @@ def _observe(target: Target, root: Path, outputs: Outputs) -> Decision:
 
 
 def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
-    from scripts.deployment import deployment, supply
+    from scripts.deployment import deployment, release, supply
+    from scripts.deployment.errors import DeploymentFailed
     from scripts.deployment.swarm import Swarm
     from scripts.image.engine import cli
 
@@ -79,7 +80,13 @@ def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
         supply=lambda: supply.provide(aim, swarm, proxy, root, context),
         proxy_image=proxy,
     )
-    done = deployment.deploy(order, swarm, context)
+    before = release.current(release.all_of(swarm, aim.stack))
+    try:
+        done = deployment.deploy(order, swarm, context)
+    except DeploymentFailed as error:
+        previous = before.digest if before else ""
+        error.outputs = {"result": "failed", "previous": previous, "url": aim.public_url, "digest": digest}
+        raise
     outputs = {
         "result": done.result,
         "previous": done.previous,

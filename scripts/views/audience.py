@@ -62,6 +62,22 @@ def audience(
     `ledger_token` is asked when events are delivered, because a deployment may have made the token.
     """
     leading = front(err if json else out, root=root, variables=variables)
+    kept = keepers(
+        root, tell=leading.note, variables=variables, ledger_url=ledger_url, ledger_token=ledger_token
+    )
+    report = Report(root / ".slipway/runs", warn=leading.note)
+    return (leading, report, *kept, *((Record(out),) if json else ()))
+
+
+def keepers(
+    root: Path,
+    *,
+    tell: Callable[[str], None],
+    variables: Mapping[str, str],
+    ledger_url: str = "",
+    ledger_token: Callable[[], str | None] = lambda: None,
+) -> tuple[View, ...]:
+    """Return the views that remember what is true after a run: project_state.json and the ledgers."""
     folder = root / ".slipway"
 
     def embedded() -> Ledger:
@@ -79,10 +95,9 @@ def audience(
         actor=actor(variables),
         embedded=embedded,
         shared=shared if ledger_url else None,
-        tell=leading.note,
+        tell=tell,
     )
-    behind = (Report(folder / "runs", warn=leading.note), State(root, warn=leading.note), ledger)
-    return (leading, *behind, *((Record(out),) if json else ()))
+    return (State(root, warn=tell), ledger)
 
 
 def actor(variables: Mapping[str, str]) -> str:

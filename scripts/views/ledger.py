@@ -8,16 +8,20 @@ seconds, and a run shorter than that leaves its events to the next long one.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from scripts.pipeline.events import RunFinished, StageStarted
+from scripts.pipeline.record import timestamp
 from scripts.views.listener import Listener
 from scripts.views.spool import Spool
 from scripts.views.wording import count
 
 SOURCE = "/slipway/pipeline"
 TYPE = "dev.slipway"
+UNCHANGED = "unchanged"
+"""The result of looking at a target where the release serves already: a run without a deployment."""
 PATIENCE = 4.0
 EMBEDDED, SHARED = "embedded", "shared"
 
@@ -164,6 +168,8 @@ def events_of(record: Mapping[str, Any], actor: str) -> list[dict[str, Any]]:
         data = {**stage, "run": run, "environment": record.get("environment"), "position": position}
         events.append(_event(run, f"task/{name}", "task.finished", at, f"{run}/{name}", data))
     release, deployment = record.get("release") or {}, record.get("deployment") or {}
+    if deployment.get("result") == UNCHANGED:
+        deployment, record = {}, {**record, "deployment": None}
     if release.get("digest"):
         data = {**release, "run": run, "commit": record.get("commit")}
         events.append(_event(run, "artifact", "artifact.built", finished, release["digest"], data))
@@ -174,7 +180,7 @@ def events_of(record: Mapping[str, Any], actor: str) -> list[dict[str, Any]]:
             **deployment,
             "run": run,
             "commit": record.get("commit"),
-            "digest": release.get("digest"),
+            "digest": deployment.get("digest") or release.get("digest"),
             "actor": actor,
             "started": stage.get("started") or started,
             "seconds": stage.get("seconds", seconds),
@@ -201,8 +207,4 @@ def _event(
 
 
 def _after(started: str, seconds: float) -> str:
-    from datetime import datetime, timedelta
-
-    from scripts.views.state import rfc3339
-
-    return rfc3339(datetime.fromisoformat(started) + timedelta(seconds=seconds))
+    return timestamp(datetime.fromisoformat(started) + timedelta(seconds=seconds))

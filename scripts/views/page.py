@@ -16,6 +16,7 @@ LONGEST_LINE = 1_000
 DEPLOYED = {
     "succeeded": "live",
     "failed": "failed",
+    "unchanged": "live already",
     "rolled_back": "rolled back",
     "cancelled": "cancelled",
     "lost": "lost",

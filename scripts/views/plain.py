@@ -5,6 +5,7 @@ then the finished ones follow, whole, and the one that runs longest takes the fl
 """
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TextIO
 
@@ -228,9 +229,17 @@ def outcome(record: dict[str, object]) -> list[str]:
     if isinstance(release, dict) and release.get("digest"):
         lines.append(f"release {short_digest(str(release['digest']))}")
     if isinstance(deployment, dict) and deployment.get("result"):
-        told = {
-            "succeeded": "is live at",
-            "rolled_back": "was not put live; the previous release serves again at",
-        }.get(str(deployment["result"]), f"{deployment['result']}:")
-        lines.append(f"{deployment.get('environment')} {told} {deployment.get('url') or 'no address'}")
+        lines.append(f"{deployment.get('environment')} {became(deployment)}")
     return lines
+
+
+def became(deployment: Mapping[str, object]) -> str:
+    """Say what a deployment left serving, and where."""
+    result, place = str(deployment["result"]), deployment.get("url") or "no address"
+    if result == "succeeded":
+        return f"is live at {place}"
+    if result == "unchanged":
+        return f"runs it already at {place}"
+    if deployment.get("previous"):
+        return f"did not take it ({result.replace('_', ' ')}); what served before serves again at {place}"
+    return f"did not take it ({result.replace('_', ' ')})"

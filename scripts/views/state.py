@@ -14,7 +14,9 @@ from typing import Any
 
 from scripts.pipeline import files
 from scripts.pipeline.events import Event, Notice, RunFinished, StageFinished
+from scripts.pipeline.record import timestamp
 from scripts.views.board import Board
+from scripts.views.ledger import UNCHANGED
 from scripts.views.listener import Listener
 from scripts.views.wording import BAD, duration, short_digest
 
@@ -66,7 +68,7 @@ def update(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
         state = read(root)
         change(state)
         state["log"] = state["log"][-MOST_ENTRIES:]
-        state["updated"] = rfc3339(datetime.now(UTC))
+        state["updated"] = timestamp(datetime.now(UTC))
         files.write_json(root / STATE_FILE, state, indent=2, lasting=False)
 
 
@@ -99,7 +101,13 @@ def note(
     at: datetime | None = None,
 ) -> None:
     """Add one entry to the log; `level` is info, warning or error."""
-    entry = {"at": rfc3339(at or datetime.now(UTC)), "level": level, "run": run, "stage": stage, "text": text}
+    entry = {
+        "at": timestamp(at or datetime.now(UTC)),
+        "level": level,
+        "run": run,
+        "stage": stage,
+        "text": text,
+    }
     state["log"].append(entry)
 
 
@@ -111,7 +119,7 @@ def stage_done(state: dict[str, Any], board: Board, event: StageFinished) -> Non
         "reason": row.reason,
         "run": board.run,
         "environment": board.environment,
-        "finished": rfc3339(event.at),
+        "finished": timestamp(event.at),
         "seconds": round(row.seconds, 3),
     }
     why = f": {row.failure.what}" if row.failure else ""
@@ -126,7 +134,8 @@ def run_done(state: dict[str, Any], board: Board) -> None:
     note(state, level, text, run=board.run, at=board.now)
     deployment, release = board.record.get("deployment"), board.record.get("release")
     if isinstance(deployment, Mapping) and deployment.get("result"):
-        digest = release.get("digest") if isinstance(release, Mapping) else None
+        built = release.get("digest") if isinstance(release, Mapping) else None
+        digest = deployment.get("digest") or built
         deployed(state, {**deployment, "release": digest}, run=board.run, commit=board.commit, at=board.now)
 
 
@@ -146,8 +155,11 @@ def deployed(
     """
     environment, result = str(deployment.get("environment")), str(deployment["result"])
     before = state["environments"].get(environment, {})
+    if result == UNCHANGED and before.get("release") == deployment.get("release"):
+        return
+    result = "succeeded" if result == UNCHANGED else result
     serves = deployment.get("release") if result == "succeeded" else deployment.get("previous")
-    when = rfc3339(at or datetime.now(UTC))
+    when = timestamp(at or datetime.now(UTC))
     state["environments"][environment] = {
         "release": serves or before.get("release"),
         "status": result,
@@ -161,11 +173,6 @@ def deployed(
     told = f"{environment}: {short_digest(str(deployment.get('release') or 'the release'))} {result}"
     level = "info" if result == "succeeded" else "error" if result in BAD or result == "failed" else "warning"
     note(state, level, told.replace("_", " "), run=run, stage="deploy", at=at)
-
-
-def rfc3339(moment: datetime) -> str:
-    """Spell a time as RFC 3339 in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _sound(state: object) -> bool:

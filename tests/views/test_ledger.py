@@ -6,18 +6,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.ledger.cloudevents import parse
-from app.ledger.projections import apply
+from app.ledger.projections import apply, merge
 from scripts.views.ledger import LedgerView, Refused, Undelivered, events_of
+from scripts.views.rollback import story
 from scripts.views.shared import SharedLedger
 from scripts.views.spool import Spool
 
-from .story import DIGEST, RUN, Story, broken, shipped, watch
+from .story import DIGEST, PREVIOUS, RUN, Story, broken, moment, shipped, watch
 
 Events = Sequence[Mapping[str, Any]]
 
@@ -85,6 +87,17 @@ def one(run: str = RUN) -> Story:
     return Story("lint", run=run).start("lint", 0).finish("lint", 1).end(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Back:
+    """A deployment as the deployment room reports it."""
+
+    environment: str = "staging"
+    digest: str = PREVIOUS
+    previous: str = DIGEST
+    url: str = "https://staging.example"
+    seconds: float = 12.5
+
+
 FIRST, SECOND, THIRD = (f"01JPB3X4ZQ8N6M2V7T5R9K1W{end}" for end in ("AA", "BB", "CC"))
 
 
@@ -109,6 +122,23 @@ def test_a_deployment_names_its_release_commit_and_who_did_it() -> None:
         "development",
     )
     assert change.row["seconds"] == pytest.approx(7.65)
+
+
+def test_a_release_that_served_already_is_no_deployment() -> None:
+    outputs = {"result": "unchanged", "previous": DIGEST, "url": "http://127.0.0.1:8080"}
+    told = Story("deploy").finish("deploy", 0, "skipped", outputs=outputs).end(1)
+    changes = [change for event in events_of(told.record, "me") for change in apply(parse(event))]
+    assert {change.table for change in changes} == {"pipeline_run", "task_run"}
+
+
+def test_a_rollback_is_a_run_that_deploys_the_earlier_release() -> None:
+    events = list(story(Back(), run=FIRST, ended=moment(60)))
+    record = events[-1].record  # type: ignore[attr-defined]
+    changes = [change for event in events_of(record, "me@here") for change in apply(parse(event))]
+    (row,) = merge(change for change in changes if change.table == "deployment")
+    assert (row.row["digest"], row.row["previous"], row.row["result"]) == (PREVIOUS, DIGEST, "succeeded")
+    assert (row.row["actor"], row.row["seconds"]) == ("me@here", 12.5)
+    assert not [change for change in changes if change.table == "artifact"]
 
 
 def test_the_same_run_gives_the_same_events() -> None:

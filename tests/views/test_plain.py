@@ -3,6 +3,8 @@
 import io
 from datetime import timedelta
 
+import pytest
+
 from scripts.pipeline.errors import StageFailure
 from scripts.pipeline.events import Heartbeat, Notice
 from scripts.views.plain import LAST_LINES, MOST_LINES, Plain
@@ -78,7 +80,7 @@ def test_a_deployment_that_was_put_back_says_so() -> None:
     story = Story("deploy").start("deploy", 0)
     outputs = {"result": "rolled_back", "previous": "sha256:" + "7" * 64, "url": "http://127.0.0.1:8080"}
     story.finish("deploy", 9, "failure", outputs=outputs).end(9, "failure", 3)
-    expected = "  development was not put live; the previous release serves again at http://127.0.0.1:8080"
+    expected = "  development did not take it (rolled back); what served before serves again at http://127.0.0.1:8080"
     assert expected in told(story)
 
 
@@ -183,3 +185,23 @@ def test_lines_that_the_output_has_just_shown_are_not_told_twice() -> None:
 def test_a_bug_without_a_failure_still_closes_its_stage() -> None:
     story = Story("lint").start("lint", 0).finish("lint", 1, "error").end(1, "error", 1)
     assert "✗ lint broke after 1.0 s" in told(story)
+
+
+@pytest.mark.parametrize(
+    ("result", "previous", "expected"),
+    [
+        ("unchanged", "sha256:1", "  development runs it already at http://127.0.0.1:8080"),
+        (
+            "failed",
+            "sha256:1",
+            "  development did not take it (failed); what served before serves again at http://127.0.0.1:8080",
+        ),
+        ("failed", "", "  development did not take it (failed)"),
+    ],
+)
+def test_the_last_line_says_what_a_deployment_left_serving(result: str, previous: str, expected: str) -> None:
+    story = Story("deploy").start("deploy", 0)
+    story.finish(
+        "deploy", 9, outputs={"result": result, "previous": previous, "url": "http://127.0.0.1:8080"}
+    )
+    assert expected in told(story.end(9))

@@ -128,3 +128,15 @@ def test_a_rollback_is_noted_like_a_deployment(tmp_path: Path) -> None:
     state.update(tmp_path, lambda found: state.deployed(found, deployment, run=None, commit=None))
     development = state.read(tmp_path)["environments"]["development"]
     assert (development["release"], development["url"]) == (PREVIOUS, "http://127.0.0.1:8080")
+
+
+def test_a_release_that_served_already_changes_nothing(tmp_path: Path) -> None:
+    before = after(tmp_path, shipped())["environments"]
+    outputs = {"result": "unchanged", "previous": DIGEST, "url": "http://127.0.0.1:8080"}
+    story = Story("build", "deploy", reasons={"deploy": "proven"}).finish(
+        "build", 0, "skipped", outputs={"digest": DIGEST}
+    )
+    found = after(tmp_path, story.finish("deploy", 1, "skipped", outputs=outputs).end(1))
+    assert found["environments"] == before
+    (tmp_path / "project_state.json").unlink()
+    assert after(tmp_path, story)["environments"]["development"]["status"] == "succeeded"
