@@ -16,7 +16,7 @@ from app.database.budget import Budget
 from app.database.errors import DatabaseError, OutcomeUnknown, RolledBack
 from app.database.options import DatabaseSettings, Limits, Password
 from app.database.router import Router
-from app.database.routes import adapters_of, check_capacity, fixed_password, limits_of
+from app.database.routes import adapters_of, check_capacity, limits_of
 from app.database.statistics import RouteStatistics, Statistics
 from app.database.transactions import Transaction
 
@@ -70,7 +70,7 @@ class ConnectionManager:
         the settings' own is used. `processes` is workers times replicas. Raise AdapterMisconfigured when a
         rule of an adapter is broken or when all pools together exceed the server's limit.
         """
-        adapters, replicas = adapters_of(settings, password or fixed_password(settings))
+        adapters, replicas = adapters_of(settings, password)
         if adapters[0].dialect == "postgresql":
             check_capacity(settings.pool_size, len(adapters), processes, settings.server_max_connections)
         return cls(

@@ -51,6 +51,7 @@ def adapters_of(settings: DatabaseSettings, password: Password) -> tuple[list[Ad
             where=f"DB_ADAPTER_ORDER={','.join(order)}",
             next_step="Name sqlite alone, or only routes to one PostgreSQL database.",
         )
+    password = password or fixed_password(settings)
     return [_MAKERS[name](settings, password) for name in order], _replicas(settings, password)
 
 
