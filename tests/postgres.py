@@ -214,7 +214,8 @@ class Server:
         os.kill(family[0], signal.SIGKILL)
         for pid in family:  # its sessions notice by themselves, and hold the shared memory until they do
             wait_until(lambda pid=pid: _is_gone(pid), seconds=20, what="the server's death")
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        for left in (self.data / "postmaster.pid", *self.folder.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
 
     def promote(self) -> None:
         """Make a standby the primary."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +49,13 @@ class Health:
         return self.in_use / self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
+        """Return everything as plain data that JSON can hold; an unknown lag is null."""
         return {
             **{name: value for name, value in self.__dict__.items() if name not in {"routes", "problems"}},
+            "lag": _finite(self.lag),
             "ready": self.ready,
             "pressure": self.pressure,
-            "routes": [dict(route.__dict__) for route in self.routes],
+            "routes": [{**route.__dict__, "lag": _finite(route.lag)} for route in self.routes],
             "problems": list(self.problems),
         }
 
@@ -121,9 +124,11 @@ def schema_version(transaction: Transaction) -> str | None:
     return str(found) if found is not None else None
 
 
-def _file_writable(manager: ConnectionManager) -> bool:
-    import os
+def _finite(lag: float | None) -> float | None:
+    return lag if lag is not None and math.isfinite(lag) else None
 
+
+def _file_writable(manager: ConnectionManager) -> bool:
     from app.database.adapters.sqlite import Sqlite
 
     adapter = manager.router.current.adapter

@@ -29,7 +29,9 @@ def limits_of(settings: DatabaseSettings) -> Limits:
     )
 
 
-def adapters_of(settings: DatabaseSettings, password: Password) -> tuple[list[Adapter], list[Adapter]]:
+def adapters_of(
+    settings: DatabaseSettings, password: Password | None = None
+) -> tuple[list[Adapter], list[Adapter]]:
     """Return the routes in order of preference, and the replicas; raise AdapterMisconfigured."""
     order = settings.adapter_order
     if not order:

@@ -26,7 +26,7 @@ class Facts:
     role: str
     writable: bool
     lag: float | None = None
-    """Seconds that a replica is behind; None on a primary."""
+    """Seconds that a replica is behind, infinity when it cannot tell; None on a primary."""
     timeline: int = 0
     """Rises by one at each promotion, so that a primary left behind is known; 0 where there is none."""
     server_limit: int | None = None
