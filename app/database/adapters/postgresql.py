@@ -33,9 +33,7 @@ SELECT s.system_identifier::text || '/' || d.oid::text || '/' || d.datname,
 
 The timeline is the one a primary writes to now; the control file's lags behind."""
 
-_IN_ERROR: Final = (
-    3  # psycopg2.extensions.TRANSACTION_STATUS_INERROR, spelled out to keep the driver unimported
-)
+_IN_ERROR: Final = 3  # psycopg2's TRANSACTION_STATUS_INERROR; the driver stays unimported until it connects
 
 
 class PostgreSQL(Adapter):
