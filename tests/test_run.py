@@ -1,0 +1,134 @@
+"""What one command line asks of the pipeline, and which stages, settings and proofs that takes."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.errors import ConfigurationError
+from scripts import run
+from scripts.command import Call
+from scripts.pipeline.errors import UsageError
+from scripts.pipeline.events import Planned
+from scripts.pipeline.stage import Decision, Kind
+
+
+def asked(*calls: Any, **more: Any) -> run.Asked:
+    made = [call if isinstance(call, Call) else Call(name=call, arguments={}) for call in calls]
+    return run.asked(made, **more)
+
+
+def with_flags(name: str, **arguments: Any) -> Call:
+    return Call(name=name, arguments=arguments)
+
+
+def test_several_tasks_on_one_line_are_one_order() -> None:
+    found = asked("lint", with_flags("test", force=True), with_flags("lint", json=True))
+    assert found.stages == ("lint", "test")
+    assert (found.command, found.force, found.json, found.plan) == ("lint test", True, True, False)
+
+
+def test_ship_is_deploy_to_development() -> None:
+    found = asked("ship")
+    assert (found.stages, found.environment, found.command) == (("deploy",), "development", "ship")
+
+
+def test_plan_alone_is_about_everything_and_turns_the_others_into_questions() -> None:
+    assert asked("plan").stages == tuple(run.NEEDS)
+    found = asked("plan", with_flags("deploy", env="staging"))
+    assert (found.stages, found.environment, found.plan) == (("deploy",), "staging", True)
+    assert asked("lint", dry=True).plan
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        (with_flags("lint", env="staging"), with_flags("test", env="testing")),
+        (with_flags("push", release="sha256:1"), with_flags("deploy", release="sha256:2")),
+        (with_flags("ship"), with_flags("deploy", env="staging")),
+    ],
+)
+def test_contradictions_are_refused(calls: tuple[Call, ...]) -> None:
+    with pytest.raises(UsageError, match="one run has one"):
+        asked(*calls)
+
+
+def test_what_a_stage_needs_is_known_without_loading_it() -> None:
+    assert run.closure(["scan"]) == ("build", "scan")
+    assert set(run.closure(["deploy"])) == set(run.NEEDS)
+    with pytest.raises(UsageError, match="did you mean 'scan'"):
+        run.closure(["scna"])
+
+
+def test_the_loaded_stages_are_connected_as_designed() -> None:
+    found = run.load_stages(["lint", "test"], None, everything=True)
+    assert [stage.name for stage in found] == ["lint", "test"]
+    assert found[1].parameters["selection"] == "all"
+
+
+def test_every_stage_can_be_loaded_and_has_the_name_it_is_asked_for_by() -> None:
+    pytest.importorskip("scripts.stages.scan")
+    from config.settings import load
+
+    stages = run.load_stages(list(run.NEEDS), load("development"))
+    assert {stage.name: stage.needs for stage in stages} == dict(run.NEEDS)
+    assert [stage.name for stage in stages if stage.kind is Kind.EFFECT] == ["push", "deploy"]
+
+
+def test_a_release_brings_its_proofs_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    assert run.proofs_of(None, run.closure(["deploy"])) == {}
+    with pytest.raises(UsageError, match="has no proof of lint, test, build here") as refused:
+        run.proofs_of("sha256:1", run.closure(["deploy"]))
+    assert refused.value.exit_code == 2
+
+
+def test_lint_needs_no_complete_settings_unless_an_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DB_PORT", "many")
+    assert run.load_settings(["lint", "test"], None) is None
+    with pytest.raises(ConfigurationError):
+        run.load_settings(["lint", "test"], "development")
+    with pytest.raises(ConfigurationError):
+        run.load_settings(["build"], None)
+
+
+def test_every_run_is_watched_by_a_front_view_and_those_behind_it() -> None:
+    assert len(run.watchers(None, as_json=False)) + 1 == len(run.watchers(None, as_json=True))
+
+
+PLAN = [
+    Planned(
+        name="lint", kind=Kind.CHECK, summary="", needs=(), decision=Decision(run=True, reason="a changed")
+    ),
+    Planned(
+        name="build",
+        kind=Kind.CHECK,
+        summary="",
+        needs=(),
+        decision=Decision(run=False, reason="proven"),
+        proof="R",
+    ),
+]
+
+
+def test_a_plan_is_one_line_a_stage() -> None:
+    out = io.StringIO()
+    run.show_plan(PLAN, out, as_json=False)
+    assert out.getvalue() == "lint   run   a changed\nbuild  skip  proven\n"
+
+
+def test_a_plan_as_json_has_the_same_facts() -> None:
+    out = io.StringIO()
+    run.show_plan(PLAN, out, as_json=True)
+    assert json.loads(out.getvalue())["stages"][1] == {
+        "name": "build",
+        "kind": "check",
+        "needs": [],
+        "run": False,
+        "reason": "proven",
+        "proof": "R",
+    }
