@@ -16,7 +16,8 @@ CODE = ("*.py", "*.pyi")
 SETTINGS = ("pyproject.toml", "setup.cfg", "requirements.lock", ".gitignore")
 DOCKERFILES = ("docker/*Dockerfile", "docker/.hadolint.yaml")
 WORKFLOWS = (".github/**",)
-SCRIPTS = ("*.sh", "scripts/bootstrap", ".ci/*", "docker/docker-entrypoint*")
+SCRIPTS = ("*.sh", "scripts/*", ".ci/*", "docker/*")
+"""Where shell scripts may be; which of these files is one is told by its first line."""
 INPUTS = (*CODE, *SETTINGS, *DOCKERFILES, *WORKFLOWS, *SCRIPTS)
 DETAILS = 60
 """Lines of one checker's findings that the failure shows; the log has them all."""

@@ -72,7 +72,7 @@ def details(report: Report) -> list[str]:
     return lines
 
 
-def words(directory: Path, selection: str, workers: int, *, coverage: bool) -> list[str]:
+def words(directory: Path, selection: str, workers: int) -> list[str]:
     """Return pytest's command line."""
     line = [sys.executable, "-m", "pytest", "-q", "--color=no", f"--junitxml={directory / 'junit.xml'}"]
     if selection:
@@ -80,17 +80,17 @@ def words(directory: Path, selection: str, workers: int, *, coverage: bool) -> l
     if workers > 1:
         # Tests of one group share a slow fixture, so they stay on one worker.
         line += ["-n", str(workers), "--dist=loadgroup"]
-    if coverage:
-        line += ["--cov", "--cov-branch", f"--cov-report=xml:{directory / 'coverage.xml'}"]
-    return line
+    return [*line, "--cov", "--cov-branch", f"--cov-report=xml:{directory / 'coverage.xml'}"]
 
 
-def suite(context: StageContext, selection: str, *, coverage: bool = True) -> Outcome:
+def suite(context: StageContext, selection: str) -> Outcome:
     """Run the tests; raises StageFailure with the failing ones first."""
     junit = context.directory / "junit.xml"
     coverage_xml = context.directory / "coverage.xml"
+    for earlier in (junit, coverage_xml):
+        earlier.unlink(missing_ok=True)
     done = context.run(
-        words(context.directory, selection, context.workers, coverage=coverage),
+        words(context.directory, selection, context.workers),
         env={"COVERAGE_FILE": str(context.directory / "coverage.data")},
         check=False,
     )
@@ -110,7 +110,7 @@ def suite(context: StageContext, selection: str, *, coverage: bool = True) -> Ou
         "failed": float(len(report.failures)),
         "skipped": float(report.skipped),
     }
-    percent = read_coverage(coverage_xml) if coverage else None
+    percent = read_coverage(coverage_xml)
     if percent is not None:
         figures["coverage"] = percent
     if done.exit_code != 0:
@@ -133,14 +133,14 @@ def suite(context: StageContext, selection: str, *, coverage: bool = True) -> Ou
     return Outcome(outputs=outputs, figures=figures)
 
 
-def stage(*, everything: bool = False, coverage: bool = True) -> Stage:
+def stage(*, everything: bool = False) -> Stage:
     """Return the test stage; `everything` includes the tests that need an engine, a browser or more time."""
     selection = "" if everything else FAST
     return Stage(
         name="test",
         kind=Kind.CHECK,
         summary="pytest, the whole suite" if everything else "pytest, all but the system tests",
-        action=lambda context: suite(context, selection, coverage=coverage),
+        action=lambda context: suite(context, selection),
         parameters={"selection": selection or "all"},
         tools=installed.packages,
         workers=os.cpu_count() or 1,
