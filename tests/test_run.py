@@ -69,7 +69,6 @@ def test_the_loaded_stages_are_connected_as_designed() -> None:
 
 
 def test_every_stage_can_be_loaded_and_has_the_name_it_is_asked_for_by() -> None:
-    pytest.importorskip("scripts.stages.scan")
     from config.settings import load
 
     stages = run.load_stages(list(run.NEEDS), load("development"))
@@ -77,12 +76,8 @@ def test_every_stage_can_be_loaded_and_has_the_name_it_is_asked_for_by() -> None
     assert [stage.name for stage in stages if stage.kind is Kind.EFFECT] == ["push", "deploy"]
 
 
-def test_a_release_brings_its_proofs_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "ROOT", tmp_path)
-    assert run.proofs_of(None, run.closure(["deploy"])) == {}
-    with pytest.raises(UsageError, match="has no proof of lint, test, build here") as refused:
-        run.proofs_of("sha256:1", run.closure(["deploy"]))
-    assert refused.value.exit_code == 2
+def test_a_run_that_promotes_nothing_brings_no_proof(tmp_path: Path) -> None:
+    assert run.given(None, run.closure(["deploy"]), None, tmp_path) == {}
 
 
 def test_lint_needs_no_complete_settings_unless_an_environment_is_named(
