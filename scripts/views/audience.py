@@ -1,7 +1,7 @@
 """Who watches a run: one view in front, by what the output is, and those that write behind it."""
 
 import getpass
-import socket
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -108,4 +108,4 @@ def actor(variables: Mapping[str, str]) -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number that has no name
         user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"

@@ -35,7 +35,7 @@ from scripts.views.plain import (
     summary,
     verdict,
 )
-from scripts.views.wording import MARKS, count, duration, figure, size
+from scripts.views.wording import MARKS, count, duration, figures, size
 
 MOST_ANNOTATIONS = 10
 SUMMARY_BYTES = 1024 * 1024
@@ -226,7 +226,7 @@ def _summary(board: Board, most_lines: int) -> str:
         lines += _failure(row, most_lines)
     lines += ["| | stage | took | why | figures |", "|---|---|---:|---|---|"]
     for row in board.rows.values():
-        told = ", ".join(figure(name, value) for name, value in row.figures.items())
+        told = ", ".join(figures(row.figures))
         cells = (
             MARKS.get(row.status, ""),
             row.name,

@@ -8,7 +8,7 @@ from typing import Any
 from scripts.views.board import Row
 from scripts.views.paper import clean
 from scripts.views.timeline import instant, timeline
-from scripts.views.wording import BAD, MARKS, count, duration, figure, size
+from scripts.views.wording import BAD, MARKS, count, duration, figures, size
 
 STYLE = Path(__file__).with_name("page.css")
 FAILING_LINES = 40
@@ -116,15 +116,12 @@ def _stages(record: Mapping[str, Any]) -> Iterator[str]:
     for stage in stages:
         result = str(stage.get("result"))
         took = duration(float(stage.get("seconds") or 0.0)) if stage.get("started") else ""
-        figures = "".join(
-            f"<li>{_text(figure(name, float(value)))}</li>"
-            for name, value in (stage.get("figures") or {}).items()
-        )
+        told = "".join(f"<li>{_text(each)}</li>" for each in figures(stage.get("figures") or {}))
         yield (
             f'<tr class="{_text(result)}"><th scope="row"><span class="mark" title="{_text(result)}">'
             f"{MARKS.get(result, '?')}</span> {_text(stage.get('name'))}</th>"
             f'<td class="number">{took}</td><td class="why">{_text(stage.get("reason"))}</td>'
-            f'<td><ul class="figures">{figures}</ul></td></tr>'
+            f'<td><ul class="figures">{told}</ul></td></tr>'
         )
     yield "</tbody></table></section>"
 

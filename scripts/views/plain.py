@@ -21,7 +21,7 @@ from scripts.pipeline.events import (
 from scripts.views.board import Board, Row
 from scripts.views.listener import Listener
 from scripts.views.paper import Paper, clean
-from scripts.views.wording import count, duration, figure, short_digest
+from scripts.views.wording import count, duration, figures, short_digest
 
 MOST_LINES = 1_000
 """Lines of one stage that are printed as they come; of what follows only the last ones."""
@@ -213,8 +213,8 @@ def summary(board: Board, marks: dict[str, str]) -> list[str]:
     stages = "  ".join(f"{marks.get(row.status, '?')} {row.name}" for row in board.rows.values())
     lines = [f"{head} in {duration(total)}:  {stages}"]
     for row in board.rows.values():
-        figures = ", ".join(figure(name, value) for name, value in row.figures.items())
-        lines += [f"  {row.name}: {figures}"] if figures else []
+        told = ", ".join(figures(row.figures))
+        lines += [f"  {row.name}: {told}"] if told else []
     lines += [f"  {line}" for line in outcome(board.record)]
     failed = board.failed()
     if failed and failed[0].failure and failed[0].failure.next_step:

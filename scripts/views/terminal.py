@@ -19,7 +19,7 @@ from scripts.views.listener import Listener
 from scripts.views.painter import Painter
 from scripts.views.paper import Paper, clean
 from scripts.views.plain import outcome
-from scripts.views.wording import duration, figure
+from scripts.views.wording import duration, figures
 
 FRAMES_A_SECOND = 10
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -138,8 +138,8 @@ class Terminal(Listener):
         took = duration(seconds) if row.started is not None else ""
         line.append(f"{took:>8}  ", "bright_black" if row.finished else "cyan")
         line.append(self._told(row), "red" if row.bad else "bright_black")
-        figures = ", ".join(figure(name, value) for name, value in row.figures.items())
-        line.append(f"  {figures}" if figures else "")
+        told = ", ".join(figures(row.figures))
+        line.append(f"  {told}" if told else "")
         return line
 
     def _told(self, row: Row) -> str:

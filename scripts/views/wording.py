@@ -1,5 +1,7 @@
 """The marks, durations and sizes that every view writes the same way."""
 
+from collections.abc import Mapping
+
 MARKS = {
     "success": "✓",
     "failure": "✗",
@@ -52,6 +54,11 @@ def figure(name: str, value: float) -> str:
     if name.endswith("seconds"):
         return f"{duration(value)} {label.removesuffix('seconds').strip()}".strip()
     return f"{value:,.0f} {label}" if float(value).is_integer() else f"{value:,.1f} {label}"
+
+
+def figures(values: Mapping[str, float]) -> list[str]:
+    """Spell a stage's figures; its plain seconds are left out, for they stand beside its name already."""
+    return [figure(name, float(value)) for name, value in values.items() if name != "seconds"]
 
 
 def count(number: int, one: str, many: str = "") -> str:
