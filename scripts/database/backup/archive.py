@@ -103,9 +103,9 @@ def writing(path: Path) -> Iterator[Writer]:
 
     Raises BackupError when the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:
             with zipfile.ZipFile(file, "w", compresslevel=6) as archive:

@@ -1,0 +1,89 @@
+"""Expand, then contract: what the running release would not survive is refused unless it says why it may."""
+
+from pathlib import Path
+
+import pytest
+
+from app.database.migrations import chain, lint
+from app.database.migrations.errors import BrokenHistoryError, MigrationRefusedError
+from tests.database.migration_files import CREATE, write
+
+BREAKING = {
+    'op.drop_table("box")': "drops the table box",
+    'op.execute("drop table if exists box")': "drops the table box",
+    'op.execute("DROP VIEW heavy")': "drops the view heavy",
+    'op.execute("TRUNCATE box")': "empties the table box",
+    'op.drop_column("box", "label")': "drops the column box.label",
+    'op.execute(\'ALTER TABLE ONLY public."box" DROP COLUMN "label"\')': "drops the column box.label",
+    'op.rename_table("box", "crate")': "renames the table box",
+    'op.alter_column("box", "label", new_column_name="title")': "renames the column box.label",
+    'op.alter_column("box", "label", type_=sa.Integer())': "changes the type of box.label",
+    'op.alter_column("box", "label", nullable=False)': "forbids NULL in box.label",
+    'op.alter_column("box", "label", server_default=None)': "drops the default of box.label",
+    'op.add_column("box", sa.Column("size", sa.Integer(), nullable=False))': "NOT NULL without a default",
+    'op.create_unique_constraint("u", "box", ["label"])': "adds a constraint to box",
+    'op.create_check_constraint("c", "box", "label <> \'\'")': "adds a constraint to box",
+    'op.create_index("u", "box", ["label"], unique=True)': "adds a unique index to box",
+    'op.execute("DO $$ BEGIN DROP TABLE box; END $$")': "hides its statements in a DO block",
+    'op.execute("SELECT 1; DROP TABLE box")': "drops the table box",
+    'op.execute("/* a note */ DROP /* and one */ TABLE box")': "drops the table box",
+}
+
+HARMLESS = [
+    CREATE,
+    'op.add_column("box", sa.Column("size", sa.Integer()))',
+    'op.add_column("box", sa.Column("size", sa.Integer(), nullable=False, server_default="0"))',
+    'op.create_index("i", "box", ["label"])',
+    'op.drop_index("i", "box")',
+    'op.drop_constraint("c", "box")',
+    'op.alter_column("box", "label", nullable=True)',
+    'op.alter_column("box", "label", server_default="none")',
+    'op.execute("ALTER TABLE box RENAME CONSTRAINT a TO b")',
+    "op.execute(\"INSERT INTO box (label) VALUES ('DROP TABLE box; it''s fine')\")",
+    'op.execute("-- DROP TABLE box")',
+    f'{CREATE}\nop.drop_column("box", "label")\nop.drop_table("box")',
+    """op.add_column("box", sa.Column("size", sa.Integer()))
+op.create_unique_constraint("u", "box", ["size"])
+op.drop_column("box", "size")""",
+    'op.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")',
+]
+
+
+def found(folder: Path, body: str) -> list[str]:
+    migration = chain.parse(write(folder, "0001", None, body))
+    return [breakage.what for breakage in lint.breakages(lint.render(migration))]
+
+
+@pytest.mark.parametrize(("body", "what"), BREAKING.items(), ids=BREAKING.values())
+def test_what_takes_something_away_is_found(tmp_path: Path, body: str, what: str) -> None:
+    assert any(what in one for one in found(tmp_path, body))
+
+
+@pytest.mark.parametrize("body", HARMLESS)
+def test_what_only_adds_passes(tmp_path: Path, body: str) -> None:
+    assert found(tmp_path, body) == []
+
+
+def test_a_refusal_names_the_file_and_the_way_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "0001", None, 'op.drop_table("box")')
+    with pytest.raises(MigrationRefusedError) as caught:
+        lint.check(chain.parse(path))
+    assert str(path) in str(caught.value)
+    assert "contract = True" in caught.value.next_step
+
+
+def test_a_marked_contraction_passes(tmp_path: Path) -> None:
+    reason = 'contract = True\ncontract_reason = "no release reads it"'
+    lint.check(chain.parse(write(tmp_path, "0001", None, 'op.drop_table("box")', extra=reason)))
+
+
+def test_every_shipped_migration_keeps_the_rule() -> None:
+    for migration in chain.read().migrations:
+        lint.check(migration)
+
+
+def test_a_file_that_cannot_be_imported_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "0001.txt"
+    path.write_text("revision = '1'\ndown_revision = None\n")
+    with pytest.raises(BrokenHistoryError, match="cannot be imported"):
+        lint.load(chain.parse(path))
