@@ -1,0 +1,59 @@
+import stat
+import threading
+from pathlib import Path
+
+from config.secret import Secret
+from scripts.deployment.secrets import generate, masked, names, prefix, prepare
+
+
+def test_missing_secrets_are_made_up_strong_and_private(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    assert sorted(generate(folder)) == ["LEDGER_TOKEN", "SECRET_KEY"]
+    values = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(values) == {"LEDGER_TOKEN", "SECRET_KEY"}
+    assert all(len(value) >= 48 for value in values.values())
+    assert values["LEDGER_TOKEN"] != values["SECRET_KEY"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_present_secrets_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "SECRET_KEY").write_text("mine")
+    assert generate(tmp_path) == ["LEDGER_TOKEN"]
+    assert (tmp_path / "SECRET_KEY").read_text() == "mine"
+
+
+def test_two_runs_at_once_agree_on_one_value(tmp_path: Path) -> None:
+    made: list[str] = []
+    start = threading.Barrier(8)
+
+    def run() -> None:
+        start.wait()
+        made.extend(generate(tmp_path, ["SECRET_KEY"]))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["SECRET_KEY"]
+    assert [path.name for path in tmp_path.iterdir()] == ["SECRET_KEY"]
+
+
+def test_only_development_gets_secrets_made_up(tmp_path: Path) -> None:
+    for environment in ("testing", "staging", "production"):
+        prepare(environment, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    prepare("development", tmp_path)
+    assert (tmp_path / ".slipway/secrets/development/SECRET_KEY").exists()
+
+
+def test_a_name_tells_versions_apart_and_not_the_value() -> None:
+    first, second = Secret("x" * 40), Secret("y" * 40)
+    assert names("s", {"A": first}) != names("s", {"A": second})
+    assert prefix("s", "A", "v") != prefix("other", "A", "v") != prefix("s", "B", "v")
+    assert names("s", {"A": first}) == {"A": f"s.A.{prefix('s', 'A', 'x' * 40)}"}
+    assert len(prefix("s", "A", "v")) == 12
+
+
+def test_masking_hides_a_secret_that_contains_another() -> None:
+    assert masked("key=abcdef, abc", [Secret("abc"), Secret("abcdef")]) == "key=********, ********"
