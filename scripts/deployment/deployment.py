@@ -32,7 +32,7 @@ from scripts.deployment.target import Target
 from scripts.pipeline.errors import Cancelled
 
 LOCK_WAIT_SECONDS = 60.0
-PUT_BACK_SECONDS = 60.0
+PUT_BACK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)

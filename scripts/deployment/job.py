@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from scripts.deployment.console import Console
 from scripts.deployment.errors import DeploymentError, RolloutFailed
 from scripts.deployment.release import KIND
+from scripts.deployment.rollout import advice
 from scripts.deployment.stack import APP_USER, CA_PATH, DATA_PATH, Rendering
 from scripts.deployment.swarm import STACK_LABEL, Json, Swarm
 from scripts.deployment.target import Target, size
@@ -55,11 +56,11 @@ def _wait(swarm: Swarm, service: str, name: str, console: Console, deadline: flo
         if state in ENDED:
             lines = swarm.task_logs(tasks[0]["ID"])
             code = (status.get("ContainerStatus") or {}).get("ExitCode")
+            trouble = str(status.get("Err") or state)
             raise RolloutFailed(
-                f"The {name} job failed"
-                + (f" with exit code {code}." if code else f": {status.get('Err', state)}."),
+                f"The {name} job failed" + (f" with exit code {code}." if code else f": {trouble}."),
                 "the release's image on the target",
-                "Mend what it says and deploy again.",
+                "Mend what it says and deploy again." if code else advice(trouble),
                 lines,
             )
         if state == "pending" and status.get("Err") and time.monotonic() - started > UNPLACEABLE_SECONDS:

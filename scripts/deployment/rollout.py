@@ -185,7 +185,7 @@ def _raise_if_failed(
             )
             patience = PORT_SECONDS if "port" in trouble and leaving else UNPLACEABLE_SECONDS
             if seen.seconds(task) > patience:
-                raise RolloutFailed(f"No node can run {name}: {trouble}.", "the swarm", _advice(trouble))
+                raise RolloutFailed(f"No node can run {name}: {trouble}.", "the swarm", advice(trouble))
         elif state in ("starting", "preparing") and seen.seconds(task) > (
             ready_within if state == "starting" else 6 * ready_within
         ):
@@ -208,18 +208,18 @@ def _died(swarm: Swarm, name: str, task: Json) -> RolloutFailed:
     code = (status.get("ContainerStatus") or {}).get("ExitCode", 0)
     lines = swarm.task_logs(task["ID"])[:FIRST_LINES]
     if "unhealthy" in trouble or status["State"] == "complete":
-        what, advice = f"{name} never turned ready", "See its lines, and what /readyz says."
+        what, next_step = f"{name} never turned ready", "See its lines, and what /readyz says."
         trouble = "its health check failed until the engine ended it"
     elif status["State"] == "rejected":
-        what, advice = f"{name} could not be started", _advice(trouble)
+        what, next_step = f"{name} could not be started", advice(trouble)
     elif code == 2:
-        what, advice = (
+        what, next_step = (
             f"{name} refused its configuration",
             "Mend the settings that it names, then deploy again.",
         )
     else:
-        what, advice = f"{name} ended at its start", "See its first lines."
-    return RolloutFailed(f"{what}: {trouble}.", f"task {task['ID'][:12]}", advice, lines)
+        what, next_step = f"{name} ended at its start", "See its first lines."
+    return RolloutFailed(f"{what}: {trouble}.", f"task {task['ID'][:12]}", next_step, lines)
 
 
 ADVICE: Mapping[str, str] = {
@@ -231,7 +231,8 @@ ADVICE: Mapping[str, str] = {
 }
 
 
-def _advice(trouble: str) -> str:
+def advice(trouble: str) -> str:
+    """Return what to do about a reason that the swarm gives."""
     return next(
         (advice for sign, advice in ADVICE.items() if sign in trouble),
         "See `docker service ps` on the target.",
