@@ -262,6 +262,7 @@ def _roll_out(
         deadline=deadline,
         ready_within=aim.proves_ready_within,
         meanwhile=watched.look,
+        first_proven=lambda: watch.prove(watched, aim, console),
     )
     watch.smoke(aim, order.digest, console)
     if not before.services:

@@ -101,12 +101,14 @@ def converge(
     ready_within: float,
     interruptible: bool = True,
     meanwhile: Callable[[], object] = lambda: None,
+    first_proven: Callable[[], object] = lambda: None,
 ) -> None:
     """Return when every service runs as it is specified now, each task ready.
 
     `ready_within` is the longest time in seconds that a task may take to turn ready, `deadline` a moment of
-    time.monotonic(). `meanwhile` is called at every look. Raises `RolloutFailed` that names the cause, with
-    the first lines of the container that failed.
+    time.monotonic(). `meanwhile` is called at every look, `first_proven` once when the first replica of
+    several is replaced; the swarm goes on when it returns. Raises `RolloutFailed` that names the cause,
+    with the first lines of the container that failed.
     """
     wanted = {service["ID"]: service for service in swarm.services(stack)}
     changed = {
@@ -128,6 +130,9 @@ def converge(
                     swarm, asked, service, fresh, tasks, seen, ready_within, known=bool(before.services)
                 )
             running, desired = _progress(asked, tasks)
+            if before.services and 0 < running < desired and service["ID"] in changed and _pauses(service):
+                first_proven()
+                go_on(swarm, service)
             if running < desired:
                 waiting.append(f"{asked['Spec']['Name'].removeprefix(stack + '_')} {running}/{desired}")
         if not waiting:
@@ -141,6 +146,19 @@ def converge(
             )
         meanwhile()
         time.sleep(POLL_SECONDS) if not interruptible else console.cancelled.wait(POLL_SECONDS)
+
+
+def _pauses(service: Json) -> bool:
+    return bool(service["Spec"].get("UpdateConfig", {}).get("Delay", 0))
+
+
+def go_on(swarm: Swarm, service: Json) -> None:
+    """Take the pause out of a service's update: the replicas that are left follow at once.
+
+    The tasks' own specification stays the same, so those that run already are not touched.
+    """
+    spec = service["Spec"]
+    swarm.update_service(service, {**spec, "UpdateConfig": {**spec["UpdateConfig"], "Delay": 0}})
 
 
 def _progress(service: Json, tasks: list[Json]) -> tuple[int, int]:

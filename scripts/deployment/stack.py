@@ -21,6 +21,8 @@ PROXY_FILE = Path("docker/proxy/haproxy.cfg")
 CA_PATH = "/etc/slipway/database-ca.pem"
 DATA_PATH = "/data"
 APP_USER = "10001"
+PAUSE = "15m"
+"""Between the first new replica and the next, unless the deployment finds the first one good sooner."""
 FORMAT = "1"
 """Raised when the same inputs would be rendered differently, so that one redeployment follows an upgrade."""
 
@@ -105,9 +107,10 @@ def render(target: Target, digest: str, root: Path, *, proxy_image: str = "") ->
             "PUBLIC_PORT": str(target.public_port),
             "HEALTH_START_PERIOD": f"{target.health_start_period:g}s",
             "HEALTH_INTERVAL": f"{target.health_interval:g}s",
-            "HEALTH_TIMEOUT": "2s",
+            "HEALTH_TIMEOUT": "5s",
             "HEALTH_RETRIES": str(target.health_retries),
             "MONITOR": f"{monitor:g}s",
+            "PAUSE": PAUSE if target.replicas > 1 else "0s",
             "STOP_GRACE": f"{target.drain + 2:g}s",
             "PROXY_IMAGE": proxy_image or services.name_of("proxy", root),
             "PROXY_CONFIG": configs["proxy"],

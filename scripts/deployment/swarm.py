@@ -185,7 +185,7 @@ class Swarm:
 
     def update_service(self, service: Json, spec: Json) -> None:
         """Give a service a whole new specification; raise `EngineRefused` if it changed since it was read."""
-        query = {"version": service["Version"]["Index"], "registryAuthFrom": "previous-spec"}
+        query = {"version": service["Version"]["Index"]}
         self.request("POST", f"/services/{service['ID']}/update", query=query, body=spec)
 
     def remove_service(self, name: str) -> None:

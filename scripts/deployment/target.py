@@ -108,7 +108,7 @@ class Target:
     @property
     def proves_ready_within(self) -> float:
         """Return the seconds after which a task is healthy or has been called unhealthy."""
-        probe = 2.0
+        probe = 5.0
         return self.health_start_period + (self.health_interval + probe) * self.health_retries + 2.0
 
 

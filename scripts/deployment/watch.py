@@ -21,6 +21,7 @@ LEAST_ERRORS = 3
 """One or two errors are a user's bad luck at any time, not a bad release."""
 IN_A_ROW = 5
 """Answers of the new digest that prove that the proxy has left the old one."""
+PROVING_REQUESTS = 20
 SMOKE_SECONDS = 15.0
 READ_FIGURES = "exec 3<>/dev/tcp/127.0.0.1/8404; printf 'GET /;csv HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
 
@@ -156,6 +157,20 @@ def smoke(target: Target, digest: str, console: Console, *, interruptible: bool 
         ) from error
     if status >= 500:
         raise Unhealthy(f"The page answers with status {status}.", target.public_url, "See `invoke logs`.")
+
+
+def prove(watched: Watch, target: Target, console: Console) -> None:
+    """Send requests of our own while one replica is new, and look at how they went; raise `Unhealthy`."""
+    console.progress("looking at the first new replica")
+    for _ in range(PROVING_REQUESTS):
+        console.raise_if_cancelled()
+        try:
+            answer(target.public_url)
+        except OSError as error:
+            raise Unhealthy(
+                f"The page does not answer: {error}.", target.public_url, "See `invoke logs`."
+            ) from error
+    watched.look()
 
 
 def watch(watched: Watch, target: Target, console: Console) -> Figures | None:

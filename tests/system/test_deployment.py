@@ -297,7 +297,7 @@ def test_every_container_is_confined(live: Stage) -> None:
 
 
 def test_no_secret_is_seen_anywhere(live: Stage, image: Image, tmp_path: Path) -> None:
-    """The sentinel is in every secret of this stage; a release that prints one as it ends is the worst case."""
+    """The sentinel is in every secret of this stage; the worst release prints one as it ends."""
     leaking = images.variant(
         image,
         "leaking",
