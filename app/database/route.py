@@ -99,6 +99,11 @@ class Route:
         """Return each pool once."""
         return (self.pool,) if self.readers is self.pool else (self.pool, self.readers)
 
+    @property
+    def promoted(self) -> bool:
+        """Tell whether a replica was a primary when it last answered."""
+        return self.replica and self.facts is not None and self.facts.role == PRIMARY
+
     def standing(self, *, write: bool, now: float) -> Standing:
         """Return what `failover` needs to know; reads may use a primary that refuses writes."""
         allowed = self.breaker.allows() and not isinstance(self.cause, WrongDatabase)

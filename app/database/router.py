@@ -240,7 +240,7 @@ class Router:
 
     def _wait_for_change(self, transaction: Transaction, deadline: float, rounds: int) -> None:
         """Wait until a route may have changed; raise when the budget is spent or waiting cannot help."""
-        causes = [route.cause for route in self.routes if not route.replica]
+        causes = [route.cause for route in self.routes if not route.replica or route.promoted]
         lasting = [cause for cause in causes if cause is not None and not cause.transient]
         if len(lasting) == len(causes):
             raise again(lasting[0])
