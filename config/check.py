@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
-from secrets import token_urlsafe
 from typing import Any
 
 from config.environments import ENVIRONMENTS, Environment
@@ -143,6 +142,8 @@ def read(
 def default(owner: type[Environment], variable: Variable) -> Reading:
     """Return the reading of a variable that nothing sets."""
     if variable.name in owner.generated:
+        from secrets import token_urlsafe
+
         return Reading(variable, Secret(token_urlsafe(32)), Origin(Place.DEFAULT, "made up for this start"))
     if variable.name in owner.defaults:
         origin = Origin(Place.DEFAULT, f"default of {owner.name}")

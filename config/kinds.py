@@ -19,11 +19,11 @@ from config.spelling import nearest
 
 BOOLEANS = {True: "true", False: "false"}
 LONGEST_WORD = 40
-MEMORY = re.compile(r"[1-9][0-9]*[KMG]", re.ASCII)
+MEMORY = r"[1-9][0-9]*[KMG]"
 HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Text:
     """Any text; `pattern` and `rule` narrow it."""
 
@@ -47,7 +47,7 @@ class Text:
         return f"Write {self.rule}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Name(Text):
     """Text that cannot be empty."""
 
@@ -56,7 +56,7 @@ class Name(Text):
     empty: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Integer(Text):
     """A whole number from `minimum` to `maximum`."""
 
@@ -78,7 +78,7 @@ class Integer(Text):
         return value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Number(Text):
     """A decimal number from `minimum` to `maximum`, in `unit`."""
 
@@ -106,7 +106,7 @@ class Number(Text):
         return f"{value:.15f}".rstrip("0").rstrip(".")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Boolean(Text):
     """True or false in python-decouple's spellings; anything else, `ture` included, is refused."""
 
@@ -129,7 +129,7 @@ class Boolean(Text):
         return BOOLEANS[value]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Choice(Text):
     """One of a few words; `fold` accepts other capitals."""
 
@@ -154,7 +154,7 @@ class Choice(Text):
         return meant(text, self.choices) or super().advice(text)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Names(Text):
     """A comma-separated list of different words out of a few, in order of preference."""
 
@@ -181,7 +181,7 @@ class Names(Text):
         return ",".join(value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class File(Text):
     """A path; empty means none. Relative paths start at the working directory."""
 
@@ -198,7 +198,7 @@ class File(Text):
         return "" if value is None else str(value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Host(Text):
     """A host name or an address; `folder` also allows the folder of a Unix socket."""
 
@@ -218,7 +218,7 @@ class Host(Text):
         return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Address(Text):
     """An IPv4 or IPv6 address; empty means none."""
 
@@ -231,7 +231,7 @@ class Address(Text):
         return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Url(Text):
     """An address with one of `schemes` and a host; user names and passwords do not belong into it."""
 
@@ -260,7 +260,7 @@ class Url(Text):
         return text.rstrip("/")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Endpoint(Text):
     """Where a Docker engine listens; empty means this machine's."""
 
@@ -283,7 +283,7 @@ class Endpoint(Text):
         return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Memory(Text):
     """An amount of memory as Docker writes it."""
 
@@ -292,12 +292,12 @@ class Memory(Text):
 
     def read(self, text: str) -> str:
         """Return the amount; raises ValueError."""
-        if not MEMORY.fullmatch(text.upper()):
+        if not re.fullmatch(MEMORY, text.upper()):
             raise ValueError(self.rule)
         return text.upper()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Hidden(Text):
     """A secret, with what it takes to be a strong one."""
 

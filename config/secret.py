@@ -1,6 +1,5 @@
 """A value that must not be seen: it shows itself only when asked by name."""
 
-from hmac import compare_digest
 from typing import NoReturn, final
 
 MASK = "********"
@@ -37,6 +36,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        from hmac import compare_digest
+
         return compare_digest(self._text.encode(), other._text.encode())
 
     def __hash__(self) -> int:

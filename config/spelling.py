@@ -25,7 +25,8 @@ def slip(name: str, known: str) -> int | None:
     if kin and (name.startswith(known) or known.startswith(name)):
         return min(abs(len(name) - len(known)), 3)
     allowed = 2 if kin else 1
-    if abs(len(name) - len(known)) > allowed:
+    # Cheap bounds first: all names of the process are held against all of ours at every start.
+    if abs(len(name) - len(known)) > allowed or len(set(known).difference(name)) > allowed:
         return None
     mistakes = distance(name, known)
     return mistakes if mistakes <= allowed else None

@@ -11,25 +11,26 @@ from math import log2
 EXAMINED = 256
 """Characters; more cannot make a strong secret weak."""
 SHORTEST_REPEAT = 3
-WHOLE = re.compile(
+WHOLE = (
     r"admin|default|dev|foo|foobar|key|none|null|pass|passwd|password|postgres|root|secret|secretkey|slipway"
     r"|test|testing|token|x+"
 )
-ANYWHERE = re.compile(
+ANYWHERE = (
     r"(change|replace)[-_ ]?(me|this|it)|your[-_ ]?(own|secret|password|token|key)|place[-_ ]?holder|example"
-    r"|insecure|not[-_ ]?(a[-_ ]?)?secret|default[-_ ]?(secret|password|key)|to[-_ ]be[-_ ]set|supersecret",
-    re.IGNORECASE,
+    r"|insecure|not[-_ ]?(a[-_ ]?)?secret|default[-_ ]?(secret|password|key)|to[-_ ]be[-_ ]set|supersecret"
 )
-ALONE = re.compile(r"(?<![A-Za-z0-9])(todo|fixme|dummy|tbd|secret|password)(?![A-Za-z0-9])", re.IGNORECASE)
-TEMPLATE = re.compile(r"<[^<>]*>|\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\}|%[A-Za-z_]+%|\[[^\[\]]*\]", re.DOTALL)
+ALONE = r"(?<![A-Za-z0-9])(todo|fixme|dummy|tbd|secret|password)(?![A-Za-z0-9])"
+TEMPLATE = r"<[^<>]*>|\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\}|%[A-Za-z_]+%|\[[^\[\]]*\]"
 
 
 def is_placeholder(text: str, name: str) -> bool:
     """Tell whether `text` stands for a value still to be filled in for the variable `name`."""
     word = re.sub(r"[^a-z]", "", text.lower())
-    if word and (WHOLE.fullmatch(word) or word == re.sub(r"[^a-z]", "", name.lower())):
+    if word and (re.fullmatch(WHOLE, word) or word == re.sub(r"[^a-z]", "", name.lower())):
         return True
-    return any(match(text) for match in (ANYWHERE.search, ALONE.search, TEMPLATE.fullmatch))
+    if re.fullmatch(TEMPLATE, text, re.DOTALL):
+        return True
+    return any(re.search(pattern, text, re.IGNORECASE) for pattern in (ANYWHERE, ALONE))
 
 
 def entropy(text: str) -> float:
