@@ -99,6 +99,8 @@ def _configured(command: Callable[[Settings], int]) -> int:
     except ConfigurationError as problem:
         sys.stderr.write(f"{problem}\n")
         return problem.exit_code
+    for warning in settings.warnings:
+        sys.stderr.write(f"{warning}\n")
     return command(settings)
 
 

@@ -49,5 +49,6 @@ class ConfigurationError(Exception):
         subject = f"The configuration of {self.environment}" if self.environment else "The configuration"
         lines = [f"{subject} has {count}; nothing was started."]
         lines += [f"  {problem}" for problem in self.problems]
-        lines.append("Correct them, then run `invoke config.check`.")
+        option = f" --env={self.environment}" if self.environment else ""
+        lines.append(f"Correct them, then run `invoke config.check{option}`.")
         return "\n".join(lines)

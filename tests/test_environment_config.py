@@ -1,11 +1,15 @@
 """One environment differs from another by its configuration only, and a wrong one does not start."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from config.errors import ConfigurationError
 from config.settings import Sources, load
+from config.sources import PROJECT
 
 
 def sources(tmp_path: Path, **environ: str) -> Sources:
@@ -36,3 +40,38 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         load("staging", sources(tmp_path, DB_PORT="many", DEBUG="ture"))
     wrong = {problem.variable for problem in caught.value.problems}
     assert {"DB_HOST", "DB_PORT", "DEBUG", "SECRET_KEY", "LEDGER_TOKEN"} <= wrong
+
+
+def start(word: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the container's command `word` with this process environment and nothing else."""
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "app", word],
+        cwd=PROJECT,
+        env={**inherited, "DB_SQLITE_PATH": str(tmp_path / "ledger.sqlite3"), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_container_with_a_bad_configuration_reports_all_of_it_and_exits_2(tmp_path: Path) -> None:
+    done = start("serve", tmp_path, ENVIRONMENT="staging", DEBUG="ture", DB_PROT="5432")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for name in ("DEBUG", "DB_PROT", "SECRET_KEY", "LEDGER_TOKEN", "DB_PASSWORD"):
+        assert f"] {name} (" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_container_with_a_misspelt_environment_exits_2(tmp_path: Path) -> None:
+    done = start("check", tmp_path, ENVIRONMENT="prodution")
+    assert done.returncode == 2
+    assert "Did you mean production" in done.stderr
+
+
+def test_a_container_shows_its_warnings_and_goes_on(tmp_path: Path) -> None:
+    done = start("check", tmp_path, ENVIRONMENT="development", DB_POOL_SIZE="2")
+    assert done.returncode == 0
+    assert "warning [pool-threads] DB_POOL_SIZE (process environment)" in done.stderr

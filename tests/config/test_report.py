@@ -105,7 +105,9 @@ def test_the_exception_says_everything_and_what_to_do_next() -> None:
         "The configuration of staging has 2 errors; nothing was started.",
         "  error [value] DB_PORT (.env:3): it is a number. Write one.",
         "  error [value] DB_PORT (.env:3): it is a number. Write one.",
-        "Correct them, then run `invoke config.check`.",
+        "Correct them, then run `invoke config.check --env=staging`.",
     ]
     assert error.exit_code == 2
-    assert str(ConfigurationError("", [PROBLEM])).startswith("The configuration has 1 error;")
+    unknown = str(ConfigurationError("", [PROBLEM]))
+    assert unknown.startswith("The configuration has 1 error;")
+    assert unknown.endswith("run `invoke config.check`.")

@@ -90,7 +90,7 @@ def advisories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Staging:
-    """What the staging environment's variables and secrets hold, and the sentinel that must appear nowhere."""
+    """What the staging environment's variables and secrets hold, and a sentinel that must not appear."""
 
     environment: dict[str, str]
     url: str
