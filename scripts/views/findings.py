@@ -10,6 +10,8 @@ POINTER = re.compile(
     r":(?P<line>\d{1,7})(?::(?P<column>\d{1,5}))?(?::|\s+-|\s|$)\s*(?P<message>.*)$"
 )
 """`path:line[:column]: message` as ruff, mypy, pytest, shellcheck (gcc), hadolint and compilers write it."""
+SHELLCHECK = re.compile(r"^\s*In (?P<file>.+) line (?P<line>\d{1,7}):(?P<column>)(?P<message>)$")
+"""How shellcheck heads a finding for people; what is wrong stands two lines below."""
 LONGEST_LINE = 1_000
 
 
@@ -26,8 +28,8 @@ class Finding:
 def findings(lines: Iterable[str], root: Path) -> list[Finding]:
     """Return what `lines` say about files that exist below `root`, each once, in their order."""
     found: dict[Finding, None] = {}
-    for text in lines:
-        pointed = POINTER.match(text[:LONGEST_LINE]) if ":" in text else None
+    for text in (line[:LONGEST_LINE] for line in lines):
+        pointed = (POINTER.match(text) or SHELLCHECK.match(text)) if ":" in text else None
         file = _below(pointed["file"], root) if pointed else None
         if pointed is None or file is None:
             continue

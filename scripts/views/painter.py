@@ -36,7 +36,7 @@ class Painter:
     def paint(self, lines: "list[Text]") -> None:
         """Replace the frame by `lines`, each cut to the width; more than fit lose those at the end."""
         columns, rows = self._size()
-        lines = lines[: max(rows - 1, 1)]
+        lines = _single(lines)[: max(rows - 1, 1)]
         frame = "".join(self._line(line, columns) + "\n" for line in lines)
         if frame == self._shown and all(cells < columns for cells in self._painted):
             return
@@ -47,7 +47,7 @@ class Painter:
     def print(self, lines: "list[Text]", *, cut: bool = False) -> None:
         """Print `lines` for good, above where the next frame will be; `cut` those that are wider than it."""
         columns, _ = self._size()
-        text = "".join(self._line(line, columns if cut else None) + "\n" for line in lines)
+        text = "".join(self._line(line, columns if cut else None) + "\n" for line in _single(lines))
         self._write(BEGIN_FRAME + self._back(columns) + text + END_FRAME)
         self._painted, self._shown = [], ""
 
@@ -68,3 +68,11 @@ class Painter:
         with self._console.capture() as captured:
             self._console.print(line, end="", no_wrap=True, overflow="ignore", crop=False, highlight=False)
         return captured.get()
+
+
+def _single(lines: "list[Text]") -> "list[Text]":
+    """Return the lines one by one, with blanks for tabs: what is counted must be what is painted."""
+    single = [piece for line in lines for piece in line.split("\n", allow_blank=True)]
+    for line in single:
+        line.expand_tabs(8)
+    return single

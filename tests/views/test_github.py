@@ -207,6 +207,7 @@ def test_a_line_of_ours_holds_no_command(text: str) -> None:
         ("tests/app/test_api.py:9: error: no type", (9, None, "error: no type")),
         ("  --> tests/app/test_api.py:3:5", (3, 5, "--> tests/app/test_api.py:3:5")),
         ("{root}/tests/app/test_api.py:3:5: note: x [SC2086]", (3, 5, "note: x [SC2086]")),
+        ("In tests/app/test_api.py line 6:", (6, None, "In tests/app/test_api.py line 6:")),
         ("FAILED tests/app/test_api.py:12 - assert", (12, None, "assert")),
     ],
 )

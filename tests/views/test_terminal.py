@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.pipeline.errors import StageFailure
 from scripts.pipeline.events import Event, Notice
 from scripts.views.audience import front
 from scripts.views.github import GitHub
@@ -152,6 +153,19 @@ def test_a_window_that_changes_its_width_keeps_one_tree(columns: int) -> None:
         assert sum(bool(re.match(rf"  \S {stage}( |…|$)", row)) for row in rows) == 1, rows
     assert all(len(row) <= columns for row in rows)
     assert "".join(rows).count("run 01JPB3X4ZQ8N6M2V7T5R9K1WHC") == 1
+
+
+def test_tabs_and_lines_within_a_message_do_not_upset_the_tree() -> None:
+    window = Window(40)
+    story = Story("lint", "test").start("lint", 0).start("test", 0)
+    failure = StageFailure("one\ntwo", "here\nthere", "do\tthis", ["a\tb\tc\td\te\tf"])
+    story.finish("lint", 1, "failure", failure=failure)
+    for at in range(2, 6):
+        story.say("test", at, "x\ty\t" * 20).progress("test", at, f"\t{at}\t" * 9)
+    rows = window.show(*story.events)
+    assert sum(" test " in row for row in rows) == 1
+    assert rows.count("two") == 1
+    assert all(len(row) <= 40 for row in rows)
 
 
 def test_a_low_window_shows_what_fits() -> None:
