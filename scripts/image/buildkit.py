@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEP = re.compile(r"^#\d+ (\[[^\]]+\] .+)$")
-STATE = re.compile(r"^#(\d+) (DONE|CACHED|ERROR|CANCELED)\b(.*)$")
-CLOCK = re.compile(r"^#\d+ [\d.]+ (.*)$")
-QUOTED = re.compile(r"^[\d.]+ ")
-NOISE = re.compile(r"^#\d+ (sha256:|resolve |transferring |naming |exporting |extracting |sending tarball)")
+LINE = re.compile(r"^#(\d+) (.*)$")
+STEP = re.compile(r"^\[[^\]]+\] .+$")
+STATE = re.compile(r"^(DONE|CACHED|ERROR|CANCELED)\b *(.*)$")
+CLOCK = re.compile(r"^[\d.]+ (.*)$")
+NOISE = re.compile(r"^(sha256:|resolve |transferring |naming |exporting |extracting |sending |\.\.\.)")
 RULE = "------"
 
 
 class Transcript:
-    """The lines of one build, shortened for a reader and kept for a failure."""
+    """The lines of one build, shortened for a reader and kept for a failure.
+
+    A step is told when it has run, with its time, or as soon as it prints something; a cached one is not.
+    """
 
     def __init__(self, say: Callable[[str], None], progress: Callable[[str], None]) -> None:
         self._say = say
         self._progress = progress
+        self._pending: dict[str, str] = {}
         self._quoted: list[str] = []
         self._quoting = False
-        self._steps: set[str] = set()
         self._last: deque[str] = deque(maxlen=40)
         self.errors: list[str] = []
 
@@ -38,29 +41,30 @@ class Transcript:
             self._quoted.append(line)
         elif line.startswith("ERROR:"):
             self.errors.append(line)
-        self._show(line)
+        elif found := LINE.match(line):
+            self._numbered(found[1], found[2])
 
-    def _show(self, line: str) -> None:
-        if not line.strip() or NOISE.match(line):
-            return
-        if step := STEP.match(line):
-            text = step[1]
+    def _numbered(self, number: str, text: str) -> None:
+        if state := STATE.match(text):
+            step = self._pending.pop(number, "")
+            if state[1] in ("ERROR", "CANCELED"):
+                self._say(f"{step or 'step ' + number}: {state[1].lower()}")
+            elif state[1] == "DONE" and step:
+                self._say(f"{step} {state[2]}".rstrip())
+        elif STEP.match(text):
             # BuildKit names a step again each time that it comes back to it.
-            if not text.startswith("[internal]") and text not in self._steps:
-                self._steps.add(text)
+            if not text.startswith("[internal]") and number not in self._pending:
+                self._pending[number] = _short(text, 100)
                 self._progress(_short(text, 60))
-                self._say(_short(text, 100))
-        elif state := STATE.match(line):
-            if state[2] not in ("DONE", "CACHED"):
-                self._say(line)
-        elif output := CLOCK.match(line):
+        elif output := CLOCK.match(text):
             self._say(f"  {output[1]}")
-        else:
-            self._say(line)
+        elif not NOISE.match(text):
+            self._say(_short(text, 100))
 
     def failure(self) -> list[str]:
         """Return the lines to show first: the failing step's own, then BuildKit's verdict."""
-        step = [QUOTED.sub("", line) for line in self._quoted if line.strip()]
+        quoted = (line for line in self._quoted if line.strip())
+        step = [clocked[1] if (clocked := CLOCK.match(line)) else line for line in quoted]
         return [*(step or self._last), *self.errors]
 
     def mentions(self, text: str) -> bool:

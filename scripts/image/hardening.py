@@ -40,7 +40,8 @@ SEARCHED = 256 * 1024
 READY_LIMIT = 5.0
 PATIENCE = 25.0
 ATTEMPTS = 3
-STOP_LIMIT = 15
+STOP_LIMIT = 30.0
+MIGRATION_LIMIT = 120.0
 
 
 class StartFailed(StageFailure):
@@ -147,7 +148,7 @@ def start(
         with _container(client, image, volume, environment, ["migrate"]) as job:
             console.progress("migrating an empty database in the image")
             job.start()
-            _until_exit(job, console, 30.0, "the migration")
+            _until_exit(job, console, MIGRATION_LIMIT, "the migration")
         with _container(client, image, volume, environment, None) as service:
             console.progress("starting the image with the least rights")
             # On a busy machine a start can be slow through no fault of the image: the best of a few counts.

@@ -42,7 +42,7 @@ def read(text: str) -> tuple[Transcript, list[str], list[str]]:
     return transcript, said, progress
 
 
-def test_steps_are_told_once_each_and_their_output_indented() -> None:
+def test_steps_that_ran_are_told_once_with_their_time_and_output() -> None:
     _, said, progress = read(GOOD)
     assert progress == [
         "[tools 2/2] RUN apt-get update && apt-get install -y python3",
@@ -50,7 +50,8 @@ def test_steps_are_told_once_each_and_their_output_indented() -> None:
         "[tools 1/2] FROM base",
     ]
     assert "  compiling" in said
-    assert not any("transferring" in line or "CACHED" in line or "[internal]" in line for line in said)
+    assert "[code 3/3] RUN python3 code.py 1.0s" in said
+    assert not any("transferring" in line or "tools" in line or "[internal]" in line for line in said)
 
 
 def test_a_failure_begins_with_the_failing_step() -> None:
@@ -67,7 +68,7 @@ def test_a_failure_without_a_step_shows_the_last_lines() -> None:
 
 
 def test_a_long_step_is_cut_to_fit_a_line() -> None:
-    _, said, progress = read("#4 [a 1/1] RUN " + "word " * 100)
-    assert len(said[0]) <= 100
+    _, said, progress = read("#4 [a 1/1] RUN " + "word " * 100 + "\n#4 DONE 2.0s")
+    assert len(said[0]) <= 110
     assert len(progress[0]) <= 60
-    assert said[0].endswith("…")
+    assert said[0].endswith("… 2.0s")
