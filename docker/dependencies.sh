@@ -3,7 +3,9 @@
 set -eu
 packages=$1/usr/local/lib/python3.13/dist-packages
 
-rm -rf "$packages/bin" "$packages/sqlalchemy/testing" "$packages/alembic/testing" "$packages/alembic/templates"
+for part in bin sqlalchemy/testing alembic/testing alembic/templates; do
+    rm -rf "${packages:?}/$part"
+done
 find "$packages" \( -name tests -o -name __pycache__ \) -type d -prune -exec rm -rf {} +
 find "$packages" \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.pyi' \) -delete
 find "$packages" -name '*.so' -exec strip --strip-unneeded {} +

@@ -170,7 +170,7 @@ def test_the_stage_depends_on_what_it_looks_at(tree: Path) -> None:
         "scripts/start"
     }
     assert made.tools()["ruff"]
-    assert made.parameters["hadolint"] == "--no-color"
+    assert made.parameters["hadolint"].startswith("--no-color")
 
 
 def test_every_shell_script_of_this_project_is_among_its_inputs() -> None:
