@@ -149,6 +149,17 @@ def ship(
     pipeline(context, "ship", force=force, only=only, json=json, keep_going=keep_going)
 
 
+@task(help={"env": FLAGS["env"]})
+@command.command
+def login(context: Context, env: str = "") -> None:
+    """Log in to an environment's registry with REGISTRY_USER and REGISTRY_PASSWORD."""
+    from config.settings import load
+    from scripts.image import repository
+
+    command.refuse_dry(context)
+    sys.stdout.write(f"{repository.login(load(env or None))}\n")
+
+
 @task(help={name: FLAGS[name] for name in ("env", "force", "json")})
 def plan(context: Context, env: str = "", force: bool = False, json: bool = False) -> None:
     """Say what would run and why, for the stages that follow or for all; changes nothing."""
@@ -344,6 +355,7 @@ namespace = Collection(
     deploy,
     ship,
     plan,
+    login,
     bench,
     rollback,
     status,

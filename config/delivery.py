@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.kinds import Choice, Endpoint, File, Integer, Memory, Name, Number, Text, Url
+from config.kinds import Choice, Endpoint, File, Hidden, Integer, Memory, Name, Number, Text, Url
+from config.secret import Secret
 from config.variables import variable
 
 
@@ -20,6 +21,15 @@ class Delivery:
         ),
         "127.0.0.1:5000",
         example="registry.internal:5000",
+    )
+    registry_user: str = variable(
+        "REGISTRY_USER", "User that `invoke login` logs in to the registry as", Text(), "", example="deployer"
+    )
+    registry_password: Secret | None = variable(
+        "REGISTRY_PASSWORD",
+        "Password or token of that user",
+        Hidden(characters=8, bits=0.0),
+        None,
     )
     image_name: str = variable(
         "IMAGE_NAME",
@@ -97,6 +107,13 @@ class Delivery:
         File(),
         None,
         example="advisories/PyPI.zip",
+    )
+    advisories_url: str = variable(
+        "ADVISORIES_URL",
+        "Where to fetch OSV's zip for PyPI once a day when ADVISORIES is empty",
+        Url(schemes=("https", "http")),
+        "",
+        example="https://advisories.internal/PyPI/all.zip",
     )
     base_image: str = variable(
         "BASE_IMAGE",

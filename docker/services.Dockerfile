@@ -45,6 +45,8 @@ RUN install -d /etc/postgresql-common \
     && install -d -o 10004 -g 10004 -m 0700 /var/lib/postgresql \
     && echo 'postgres-slipway:x:10004:10004::/var/lib/postgresql:/usr/sbin/nologin' >> /etc/passwd
 COPY --chmod=0555 docker/postgres-entrypoint /usr/local/bin/postgres-entrypoint
+# The last one is the path of a file, not a secret.
+# hadolint ignore=DL3064
 ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin \
     PGDATA=/var/lib/postgresql/17 \
     POSTGRES_USER=slipway \

@@ -103,7 +103,7 @@ def closure(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def load_stages(
-    names: Sequence[str], settings: "Settings | None", *, everything: bool = False
+    names: Sequence[str], settings: "Settings | None", *, everything: bool = False, promoted: bool = False
 ) -> list[Stage]:
     """Load the modules of these stages alone, and connect them."""
     found = []
@@ -113,6 +113,8 @@ def load_stages(
             made = module.stage(everything=everything)
         elif name == "lint":
             made = module.stage()
+        elif name == "push":
+            made = module.stage(settings, ROOT, promoted=promoted)
         else:
             made = module.stage(settings, ROOT)
         found.append(replace(made, needs=NEEDS[name]))
@@ -219,7 +221,7 @@ def run(wanted: Asked) -> int:
 
     names = closure(wanted.stages)
     settings = load_settings(names, wanted.environment)
-    stages = load_stages(names, settings, everything=wanted.everything)
+    stages = load_stages(names, settings, everything=wanted.everything, promoted=wanted.release is not None)
     order = Order(
         command=wanted.command,
         names=wanted.stages,

@@ -13,6 +13,7 @@ from scripts.deployment.rollout import advice
 from scripts.deployment.stack import APP_USER, CA_PATH, DATA_PATH, Rendering
 from scripts.deployment.swarm import STACK_LABEL, Json, Swarm
 from scripts.deployment.target import Target, size
+from scripts.image import repository
 
 POLL_SECONDS = 0.1
 ENDED = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
@@ -37,7 +38,10 @@ def run(
     afterwards in any case.
     """
     service = f"{target.stack}-{name}-{secrets.token_hex(4)}"
-    identity = swarm.create_service(specification(swarm, target, rendering, service, entrypoint, arguments))
+    identity = swarm.create_service(
+        specification(swarm, target, rendering, service, entrypoint, arguments),
+        repository.pull_credentials(target.registry.partition("/")[0]),
+    )
     try:
         return _wait(swarm, identity, name, console, deadline)
     finally:

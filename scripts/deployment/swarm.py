@@ -36,7 +36,9 @@ Json = dict[str, Any]
 class Transport(Protocol):
     """Carry one request to an engine; raise OSError when it does not answer."""
 
-    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    def send(
+        self, method: str, path: str, body: bytes | None, timeout: float, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         """Return the HTTP status and the body of the answer; `timeout` in seconds."""
         ...
 
@@ -47,14 +49,16 @@ class SocketTransport:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    def send(
+        self, method: str, path: str, body: bytes | None, timeout: float, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         """Return the HTTP status and the body of the answer; `timeout` in seconds."""
         connection = http.client.HTTPConnection("docker", timeout=timeout)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(timeout)
         try:
             connection.sock.connect(self.path)
-            connection.request(method, API + path, body, {"Content-Type": "application/json"})
+            connection.request(method, API + path, body, dict(headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
         except http.client.HTTPException as error:
@@ -69,7 +73,9 @@ class SessionTransport:
     def __init__(self, client: docker.DockerClient) -> None:
         self.client = client
 
-    def send(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    def send(
+        self, method: str, path: str, body: bytes | None, timeout: float, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         """Return the HTTP status and the body of the answer; `timeout` in seconds."""
         api = self.client.api
         answer = api.request(
@@ -77,7 +83,7 @@ class SessionTransport:
             f"{api.base_url}{API}{path}",
             data=body,
             timeout=timeout,
-            headers={"Content-Type": "application/json"},
+            headers=dict(headers),
         )
         return answer.status_code, answer.content
 
@@ -107,12 +113,19 @@ class Swarm:
         query: Mapping[str, object] | None = None,
         body: object | None = None,
         timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Return the decoded answer; raise `EngineRefused` or, for silence, `TargetUnreachable`."""
-        return self._decode(self._send(method, path, query, body, timeout))
+        return self._decode(self._send(method, path, query, body, timeout, headers))
 
     def _send(
-        self, method: str, path: str, query: Mapping[str, object] | None, body: object | None, timeout: float
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        body: object | None,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         if query:
             words = {
@@ -121,9 +134,10 @@ class Swarm:
             }
             path = f"{path}?{urlencode(words)}"
         data = None if body is None else json.dumps(body).encode()
+        told = {"Content-Type": "application/json", **(headers or {})}
         where = self.docker_host or "this machine's Docker engine"
         try:
-            status, answer = self._transport.send(method, path, data, timeout)
+            status, answer = self._transport.send(method, path, data, timeout, told)
         except OSError as error:
             raise TargetUnreachable(
                 f"The target's engine does not answer: {error}.",
@@ -179,9 +193,10 @@ class Swarm:
         query = {"filters": {"label": [f"{STACK_LABEL}={stack}", "dev.slipway.kind=job"]}}
         return list(self.request("GET", "/services", query=query) or [])
 
-    def create_service(self, spec: Json) -> str:
-        """Create a service and return its id."""
-        return str(self.request("POST", "/services/create", body=spec)["ID"])
+    def create_service(self, spec: Json, credentials: str = "") -> str:
+        """Create a service and return its id; `credentials` are the X-Registry-Auth to pull its image."""
+        headers = {"X-Registry-Auth": credentials} if credentials else {}
+        return str(self.request("POST", "/services/create", body=spec, headers=headers)["ID"])
 
     def update_service(self, service: Json, spec: Json) -> None:
         """Give a service a whole new specification; raise `EngineRefused` if it changed since it was read."""

@@ -6,22 +6,30 @@ The data is a folder or a zip of one JSON file a record, as OSV publishes it for
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from scripts.pipeline.errors import UsageError
+from scripts.pipeline.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from packaging.version import Version
 
+TIMEOUT = 30.0
+"""Seconds of silence after which fetching is given up."""
 Record = Mapping[str, Any]
 WORDS = {"LOW": "low", "MODERATE": "medium", "MEDIUM": "medium", "HIGH": "high", "CRITICAL": "critical"}
 BOUNDS = ((9.0, "critical"), (7.0, "high"), (4.0, "medium"), (0.1, "low"))
+
+
+class AdvisoriesUnreachable(UnreachableError):
+    """The place that the advisories come from does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,37 @@ def load(source: Path, names: set[str]) -> list[Record]:
     if not records:
         raise _unreadable(source, "it holds no advisory")
     return found
+
+
+def fetched(address: str, folder: Path, day: str) -> Path:
+    """Return a day's advisories as a file below `folder`, fetched once; files of other days are removed.
+
+    Raises AdvisoriesUnreachable.
+    """
+    import urllib.error
+    import urllib.request
+
+    path = folder / f"{day}.zip"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{day}.{os.getpid()}.part"
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, draft.open("wb") as file:  # noqa: S310 - the address is the operator's own setting
+            shutil.copyfileobj(answer, file)
+        draft.replace(path)
+    except (OSError, urllib.error.URLError) as error:
+        raise AdvisoriesUnreachable(
+            f"The advisories cannot be fetched ({getattr(error, 'reason', error)})",
+            address,
+            "check ADVISORIES_URL and the network, or name a file in ADVISORIES",
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    for old in folder.glob("*.zip"):
+        if old != path:
+            old.unlink(missing_ok=True)
+    return path
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:

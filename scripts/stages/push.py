@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 
-def stage(settings: Settings, root: Path) -> Stage:
-    """Return the stage; it does nothing when the registry holds the digest and its proofs already."""
+def stage(settings: Settings, root: Path, *, promoted: bool = False) -> Stage:
+    """Return the stage; it does nothing when the registry holds the digest and its proofs already.
+
+    A `promoted` release was not built from the commit that is checked out, so that does not lead to it.
+    """
     delivery = settings.delivery
     if delivery is None:
         raise ValueError("the push stage needs the settings of the delivery")
     host, name = repository.place(delivery.registry, delivery.image_name)
     base_image = delivery.base_image
+
+    def commit() -> str:
+        return "" if promoted else context.head(root)
 
     def observe(outputs: Outputs) -> Decision:
         digest = outputs.get("build", {}).get("digest", "")
@@ -31,7 +37,7 @@ def stage(settings: Settings, root: Path) -> Stage:
         try:
             if not registry.has(name, digest):
                 return Decision(run=True, reason=f"{host} lacks {digest[:19]}")
-            if not attestation.published(registry, name, digest, commit=context.head(root)):
+            if not attestation.published(registry, name, digest, commit=commit()):
                 return Decision(run=True, reason=f"{host} lacks the proofs of {digest[:19]} for this commit")
         except SlipwayError as problem:
             return Decision(run=True, reason=f"{host}: {problem.what}")
@@ -67,7 +73,7 @@ def stage(settings: Settings, root: Path) -> Stage:
             name,
             pushed.digest,
             {stage: proof.content(whole=False) for stage, proof in proofs.items()},
-            commit=context.head(root),
+            commit=commit(),
         )
         work.say(
             f"{host}/{name}@{pushed.digest}: {pushed.uploaded_bytes / 1e3:.0f} kB uploaded,"

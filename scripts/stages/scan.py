@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.image import repository
 from scripts.pipeline.errors import StageFailure
+from scripts.pipeline.fingerprint import STATE
 from scripts.pipeline.stage import Kind, Outcome, Stage, StageContext
 from scripts.stages import installed
 
@@ -35,6 +37,9 @@ class Policy:
     environment: str
     fail_level: str
     advisories: Path | None
+    advisories_url: str = ""
+    place: tuple[str, str]
+    """The registry's host and the image's name there, for a release that was built on another machine."""
     known_secrets: tuple[str, ...] = ()
 
 
@@ -47,6 +52,8 @@ def stage(settings: Settings, root: Path) -> Stage:
         environment=settings.environment,
         fail_level=delivery.scan_fail_level,
         advisories=root / delivery.advisories if delivery.advisories else None,
+        advisories_url=delivery.advisories_url,
+        place=repository.place(delivery.registry, delivery.image_name),
         known_secrets=tuple(secret.reveal() for secret in settings.secrets()),
     )
 
@@ -62,7 +69,7 @@ def stage(settings: Settings, root: Path) -> Stage:
         parameters={
             "fail_level": policy.fail_level,
             "strict": str(policy.environment in ("staging", "production")),
-            "advisories": _stamp(policy.advisories),
+            "advisories": policy.advisories_url if policy.advisories is None else _stamp(policy.advisories),
             # What is known of an image changes without the image: the archive is asked again each day.
             "day": dt.datetime.now(dt.UTC).date().isoformat(),
         },
@@ -89,6 +96,8 @@ def scan(work: StageContext, root: Path, policy: Policy) -> Outcome:
 
     built = work.outputs["build"]
     archive = root / built["archive"]
+    if not archive.exists():
+        pull(work, built["digest"], archive, policy)
     with oci.opened(archive) as opened:
         opened.verify()
         if opened.image().manifest.digest != built["digest"]:
@@ -105,7 +114,7 @@ def scan(work: StageContext, root: Path, policy: Policy) -> Outcome:
         running = beside.submit(_run, archive, built["digest"], work)
         try:
             spdx, packages = sbom.make(archive, folder, work)
-            findings, unchecked = look_up(packages, policy, work)
+            findings, unchecked = look_up(packages, policy, root, work)
         finally:
             started, trouble = running.result()
     today = dt.datetime.now(dt.UTC).date()
@@ -140,6 +149,18 @@ def scan(work: StageContext, root: Path, policy: Policy) -> Outcome:
     )
 
 
+def pull(work: StageContext, digest: str, archive: Path, policy: Policy) -> None:
+    """Fetch the archive of a release that was built on another machine and is promoted here."""
+    host, name = policy.place
+    work.progress(f"pulling {digest[:19]} from {host}")
+    repository.client(host, work).pull_archive(
+        name,
+        digest,
+        archive,
+        lambda done, everything: work.progress(f"pulled {done / 1e6:.1f} of {everything / 1e6:.1f} MB"),
+    )
+
+
 def _run(archive: Path, digest: str, work: StageContext) -> tuple[Started | None, StageFailure | None]:
     """Start the image, and hand a failure back so that the other half's findings are told as well."""
     from scripts.image import engine, hardening
@@ -154,7 +175,7 @@ def _run(archive: Path, digest: str, work: StageContext) -> tuple[Started | None
 
 
 def look_up(
-    packages: tuple[Package, ...], policy: Policy, work: StageContext
+    packages: tuple[Package, ...], policy: Policy, root: Path, work: StageContext
 ) -> tuple[list[Finding], list[str]]:
     """Return what is known against the packages, and what could not be looked up."""
     from scripts.image import advisories, archive, vulnerabilities
@@ -167,15 +188,31 @@ def look_up(
     except archive.ArchiveUnreachable as problem:
         unchecked.append(f"Debian's packages were not checked: {problem.what} ({problem.where})")
     python = {package.name: package.version for package in packages if package.kind == "python"}
-    if policy.advisories is None:
-        unchecked.append(
-            "Python's packages were not checked: there is no advisory data"
-            " (set ADVISORIES to OSV's zip for PyPI)"
-        )
+    try:
+        source = _advisories(policy, root, work)
+    except advisories.AdvisoriesUnreachable as problem:
+        unchecked.append(f"Python's packages were not checked: {problem.what} ({problem.where})")
     else:
-        work.progress("looking Python's packages up in the advisories")
-        findings += advisories.match(advisories.load(policy.advisories, set(python)), python)
+        if source is None:
+            unchecked.append(
+                "Python's packages were not checked: there is no advisory data"
+                " (set ADVISORIES or ADVISORIES_URL to OSV's zip for PyPI)"
+            )
+        else:
+            work.progress("looking Python's packages up in the advisories")
+            findings += advisories.match(advisories.load(source, set(python)), python)
     return findings, unchecked
+
+
+def _advisories(policy: Policy, root: Path, work: StageContext) -> Path | None:
+    """Return the file or folder with the advisories, fetching today's where an address is set."""
+    from scripts.image import advisories
+
+    if policy.advisories is not None or not policy.advisories_url:
+        return policy.advisories
+    work.progress("fetching today's advisories")
+    day = dt.datetime.now(dt.UTC).date().isoformat()
+    return advisories.fetched(policy.advisories_url, root / STATE / "advisories", day)
 
 
 def write(
