@@ -26,14 +26,15 @@ def with_retries(attempt: Callable[[], T], budget: Budget, on_retry: Callable[[]
     try:
         return attempt()
     except (NotSent, RolledBack) as error:
-        if not may_help(error) or budget.spent():
+        left = budget.remaining()
+        if not may_help(error) or left <= 0:
             raise
     import stamina
 
     for again in stamina.retry_context(
         on=may_help,
         attempts=None,
-        timeout=budget.remaining(),
+        timeout=left,
         wait_initial=0.01,
         wait_max=1.0,
         wait_jitter=0.05,

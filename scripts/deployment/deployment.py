@@ -326,7 +326,7 @@ def _put_back(
         raise error
     if not isinstance(error, DeploymentError):
         raise error
-    raise DeploymentFailed(
+    failure = DeploymentFailed(
         f"{what} "
         + (
             f"Release {current.number} ({short(current.digest)}) serves again." if current else _first(before)
@@ -334,7 +334,15 @@ def _put_back(
         error.where,
         error.next_step,
         details,
-    ) from error
+    )
+    failure.outputs = {
+        "result": state,
+        "previous": current.digest if current else "",
+        "url": aim.public_url,
+        "digest": order.digest,
+        "number": str(new.number),
+    }
+    raise failure from error
 
 
 def _first(before: rollout.Before) -> str:

@@ -185,8 +185,8 @@ def failover() -> str:
             server.remove()
     return (
         "From the fault to the next acknowledged write by `manager.run`, one writer, connect time-out 1 s, "
-        "silence 0.5 s, fail back after 1 s and 3 good probes. Budget for refused: 1 s. Both routes lead to the "
-        "read-only server: its figures are the refusal, and the first write after it takes writes again.\n\n"
+        "silence 0.5 s, fail back after 1 s and 3 good probes. Budget for refused: 1 s. Both routes lead to "
+        "the read-only server: its figures are the refusal, and the first write after it takes writes again.\n\n"
         + table(["fault", "failover, s", "failback, s", "writes lost or doubled"], rows)
     )
 
@@ -309,7 +309,7 @@ def sqlite_rate(path: Path, upsert: Upsert) -> list[str]:
 
 
 def measured(load: Callable[[], Any], server: Server, name: str) -> tuple[float, float, float]:
-    """Return the seconds, the megabytes and the client's processor seconds that `load` takes, on a fresh table."""
+    """Return the seconds, megabytes and processor seconds of ours that `load` takes, on a fresh table."""
     server.execute(f"CREATE TABLE {name} {TABLE}")
     before = resident()
     began, cpu = time.perf_counter(), time.process_time()

@@ -164,7 +164,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBreakerMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
 standings = st.lists(
@@ -273,4 +273,4 @@ class FailoverMachine(RuleBasedStateMachine):
 
 
 TestFailoverMachine = FailoverMachine.TestCase
-TestFailoverMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFailoverMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
