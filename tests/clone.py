@@ -11,6 +11,7 @@ KEPT_TESTS = (
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/postgres.py",
+    "tests/tcp_proxy.py",
     "tests/app",
     "tests/test_imports.py",
 )
