@@ -30,9 +30,9 @@ CONNECTIONS = 16
 LONGEST = 180
 SECRET = "bench-" + "k" * 40
 TITLE = "## Deployments"
-METHOD = f"""wrk, {CONNECTIONS} keep-alive connections on `/version`, two replicas behind the proxy (the last two
-rows: one container on a published port, as these tools have it). Seconds of a bad release: from `deploy` to the
-old release proven again, migration and health checks included."""
+METHOD = f"""wrk, {CONNECTIONS} keep-alive connections on `/version`, two replicas behind the proxy
+(the last two rows: one container on a published port, as these tools have it). Seconds of a bad release: from
+`deploy` to the old release proven again, migration and health checks included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,8 @@ def by_compose(image: Image) -> Iterator[tuple[str, Callable[[Image], None]]]:
             path.write_text(
                 f"services:\n  web:\n    image: {reference(wanted)}\n"
                 f"    ports: ['127.0.0.1:{port}:8000']\n"
-                f"    volumes: ['data:/data']\n    environment:\n{variables}\nvolumes:\n  data:\n    name: {name}\n"
+                f"    volumes: ['data:/data']\n    environment:\n{variables}\n"
+                f"volumes:\n  data:\n    name: {name}\n"
             )
             run("compose", "--project-name", name, "--file", str(path), "up", "--detach", "--wait")
 
