@@ -72,7 +72,7 @@ class Delivery:
         "PUBLIC_PORT", "Port of the target that the proxy publishes", Integer(minimum=1, maximum=65535), 8080
     )
     health_start_period: float = variable(
-        "HEALTH_START_PERIOD", "Time to start before failed checks count", Number(maximum=600), 3.0
+        "HEALTH_START_PERIOD", "Time to start before failed checks count", Number(maximum=600), 10.0
     )
     health_interval: float = variable(
         "HEALTH_INTERVAL", "Time between two health checks", Number(minimum=0.1, maximum=300), 1.0
@@ -81,7 +81,7 @@ class Delivery:
         "HEALTH_RETRIES", "Failed checks in a row that mean unhealthy", Integer(minimum=1, maximum=20), 3
     )
     monitor_seconds: float = variable(
-        "MONITOR_SECONDS", "How long an update watches a new container", Number(maximum=3600), 6.0
+        "MONITOR_SECONDS", "How long an update watches a new container", Number(maximum=3600), 13.0
     )
     watch_seconds: float = variable(
         "WATCH_SECONDS", "How long the error rate is watched after an update", Number(maximum=3600), 3.0

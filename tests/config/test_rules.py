@@ -38,15 +38,15 @@ DEVELOPMENT = [
     ("time-budget", {"DB_CONNECT_TIMEOUT": "10"}, None),
     ("time-budget", {"DB_BUSY_TIMEOUT": "11"}, E),
     ("time-budget", {"DB_BUSY_TIMEOUT": "10"}, None),
-    ("monitor-window", {"MONITOR_SECONDS": "5.9"}, E),
-    ("monitor-window", {"MONITOR_SECONDS": "6"}, None),
+    ("monitor-window", {"MONITOR_SECONDS": "12.9"}, E),
+    ("monitor-window", {"MONITOR_SECONDS": "13"}, None),
     ("monitor-window", {"HEALTH_RETRIES": "4"}, E),
     ("monitor-window", {"HEALTH_INTERVAL": "1.1"}, E),
-    ("monitor-window", {"HEALTH_START_PERIOD": "3.1"}, E),
-    ("deploy-window", {"DEPLOY_TIMEOUT": "14.9"}, E),
-    ("deploy-window", {"DEPLOY_TIMEOUT": "15"}, None),
-    ("deploy-window", {"WATCH_SECONDS": "108"}, None),
-    ("deploy-window", {"WATCH_SECONDS": "108.1"}, E),
+    ("monitor-window", {"HEALTH_START_PERIOD": "10.1"}, E),
+    ("deploy-window", {"DEPLOY_TIMEOUT": "28.9"}, E),
+    ("deploy-window", {"DEPLOY_TIMEOUT": "29"}, None),
+    ("deploy-window", {"WATCH_SECONDS": "94"}, None),
+    ("deploy-window", {"WATCH_SECONDS": "94.1"}, E),
     ("deploy-window", {"REPLICAS": "20"}, E),
     ("public-port", {"PUBLIC_URL": "http://127.0.0.1:9"}, W),
     ("public-port", {"PUBLIC_URL": "http://localhost:9", "PUBLIC_PORT": "9"}, None),
@@ -181,8 +181,8 @@ def test_the_certificates_are_looked_for_where_the_container_runs(staging: World
 def test_the_fix_of_a_window_is_the_number_to_write(world: World) -> None:
     world.environ |= {"HEALTH_RETRIES": "7", "DEPLOY_TIMEOUT": "5"}
     fixes = {problem.id: problem.fix for problem in world.problems("development")}
-    assert fixes["monitor-window"] == "Set MONITOR_SECONDS=10 or more"
-    assert fixes["deploy-window"] == "Set DEPLOY_TIMEOUT=15 or more"
+    assert fixes["monitor-window"] == "Set MONITOR_SECONDS=17 or more"
+    assert fixes["deploy-window"] == "Set DEPLOY_TIMEOUT=29 or more"
 
 
 @pytest.mark.parametrize(
