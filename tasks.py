@@ -166,14 +166,15 @@ def plan(context: Context, env: str = "", force: bool = False, json: bool = Fals
     pipeline(context, "plan", env=env, force=force, json=json)
 
 
-@task(positional=["name"], help={"name": "pipeline, database, image or deploy"})
+@task(positional=["name"], help={"name": "what to measure: a file in tests/bench"})
 @command.command
 def bench(context: Context, name: str) -> None:
     """Measure one room against its budgets and write docs/performance.md."""
     import importlib
     from pathlib import Path
 
-    names = ("pipeline", "database", "image", "deploy")
+    folder = Path(__file__).parent / "tests" / "bench"
+    names = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "document")
     if name not in names:
         raise Exit(f"there is no benchmark {name!r}\n  next: choose from {', '.join(names)}", code=2)
     command.refuse_dry(context)
