@@ -38,6 +38,7 @@ Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 slow_log = logging.getLogger("app.database.slow")
 _monotonic = time.monotonic
 _text = lru_cache(maxsize=1024)(text)
+_LONGEST_SHOWN = 1000
 _TRANSACTION_ID = "SELECT txid_current_if_assigned()"
 
 
@@ -174,7 +175,7 @@ class Transaction:
             seconds,
             lease.adapter.name,
             self.label or place,
-            " ".join(str(statement).split()),
+            _shown(statement),
         )
 
     def _commit(self, lease: Lease) -> None:
@@ -290,6 +291,12 @@ class Transaction:
     def _where(self, lease: Lease) -> str:
         place = f" at {lease.owner[0].co_filename}:{lease.owner[1]}" if lease.owner else ""
         return f"route {lease.adapter.name}, {self.label or 'transaction'}{place}"
+
+
+def _shown(statement: str | Executable) -> str:
+    """Return a statement on one line, cut where it stops telling anything."""
+    line = " ".join(str(statement).split())
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]} ..."
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .cloudevents import Event, InvalidEventError, format_time, parse_time
@@ -92,9 +93,7 @@ def store(tx: Transaction, changes: Iterable[Change]) -> None:
     for change in merge(changes):
         by_table.setdefault(change.table, []).append(dict(change.row))
     for name, rows in by_table.items():
-        table = models.metadata.tables[name]
-        for start in range(0, len(rows), _BATCH):
-            tx.execute(_upsert(table, rows[start : start + _BATCH], tx.dialect))
+        tx.execute(_upsert(models.metadata.tables[name], tx.dialect), rows)
 
 
 def rebuild(tx: Transaction) -> int:
@@ -126,14 +125,19 @@ def rebuild(tx: Transaction) -> int:
         count += len(rows)
 
 
-def _upsert(table: Any, rows: list[dict[str, Any]], dialect: str) -> Any:
-    """Insert `rows`, replacing a stored row only by a better version, in one atomic statement."""
+@lru_cache
+def _upsert(table: Any, dialect: str) -> Any:
+    """Insert rows, replacing a stored row only by a better version, atomically row by row.
+
+    One statement for any number of rows is compiled once; one with all its values in it would be compiled
+    anew for every batch, which took two thirds of the time of a large import.
+    """
     if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:
         from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
 
-    statement = insert(table).values(rows)
+    statement = insert(table)
     new, old = statement.excluded.version, table.c.version
     return statement.on_conflict_do_update(
         index_elements=list(KEYS[table.name]),

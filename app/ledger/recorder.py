@@ -103,8 +103,7 @@ def _append(tx: Transaction, events: list[Event]) -> list[Event]:
     ]
     statement = (
         insert(models.event)
-        .values(rows)
         .on_conflict_do_nothing(index_elements=["source", "id"])
         .returning(models.event.c.source, models.event.c.id)
     )
-    return [unique[row.source, row.id] for row in tx.execute(statement)]
+    return [unique[row.source, row.id] for row in tx.execute(statement, rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ class Transaction(Protocol):
         """Return `sqlite` or `postgresql`."""
         ...
 
-    def execute(self, statement: Executable, /) -> CursorResult[Any]:
-        """Run one statement."""
+    def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None, /
+    ) -> CursorResult[Any]:
+        """Run one statement, once for each mapping when there are parameters."""
         ...
