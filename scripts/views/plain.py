@@ -213,7 +213,7 @@ def summary(board: Board, marks: dict[str, str]) -> list[str]:
     stages = "  ".join(f"{marks.get(row.status, '?')} {row.name}" for row in board.rows.values())
     lines = [f"{head} in {duration(total)}:  {stages}"]
     for row in board.rows.values():
-        told = ", ".join(figures(row.figures))
+        told = "" if row.status == "skipped" else ", ".join(figures(row.figures))
         lines += [f"  {row.name}: {told}"] if told else []
     lines += [f"  {line}" for line in outcome(board.record)]
     failed = board.failed()

@@ -53,6 +53,8 @@ def figure(name: str, value: float) -> str:
         return f"{value:.1f} % {label}"
     if name.endswith("seconds"):
         return f"{duration(value)} {label.removesuffix('seconds').strip()}".strip()
+    if value == 1 and label.endswith("s") and not label.endswith("ss"):
+        label = label.removesuffix("s")
     return f"{value:,.0f} {label}" if float(value).is_integer() else f"{value:,.1f} {label}"
 
 

@@ -40,6 +40,8 @@ def test_a_size_is_in_decimal_units(number: float, told: str) -> None:
 def test_figures_say_what_they_count() -> None:
     values = {
         "tests": 1412,
+        "warnings": 1,
+        "losses": 2,
         "coverage": 96.13,
         "bytes": 78_412_345,
         "bytes_compressed": 24_810_233,
@@ -50,6 +52,8 @@ def test_figures_say_what_they_count() -> None:
     }
     assert figures(values) == [
         "1,412 tests",
+        "1 warning",
+        "2 losses",
         "96.1 % coverage",
         "78.4 MB",
         "24.8 MB compressed",
