@@ -48,6 +48,8 @@ class Deployment:
     seconds: float
     requests: int = 0
     errors: int = 0
+    commit: str = ""
+    """The commit that the release came from, where it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

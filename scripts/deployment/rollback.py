@@ -71,7 +71,7 @@ def rollback(
     done = deployment.deploy(replace(order, digest=chosen.digest, copy=chosen), swarm, console)
     if current is not None and current.number != chosen.number:
         release.mark(swarm, order.target.stack, current, state=release.ROLLED_BACK)
-    return replace(done, result=release.ROLLED_BACK)
+    return replace(done, result=release.ROLLED_BACK, commit=chosen.commit)
 
 
 def absent(swarm: Swarm, stack: str, chosen: Release) -> list[str]:

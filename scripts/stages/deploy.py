@@ -93,6 +93,7 @@ def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
         "url": done.url,
         "digest": done.digest,
         "number": str(done.number),
+        "commit": order.commit,
     }
     return Outcome(outputs=outputs, figures={"requests": float(done.requests), "errors": float(done.errors)})
 

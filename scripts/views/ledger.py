@@ -179,7 +179,8 @@ def events_of(record: Mapping[str, Any], actor: str) -> list[dict[str, Any]]:
         data = {
             **deployment,
             "run": run,
-            "commit": record.get("commit"),
+            # A proven build is not built again: the release may be of an earlier commit than the run.
+            "commit": (stage.get("outputs") or {}).get("commit") or record.get("commit"),
             "digest": deployment.get("digest") or release.get("digest"),
             "actor": actor,
             "started": stage.get("started") or started,

@@ -21,14 +21,13 @@ class Done(Protocol):
     @property
     def url(self) -> str: ...  # noqa: D102
     @property
+    def commit(self) -> str: ...  # noqa: D102
+    @property
     def seconds(self) -> float: ...  # noqa: D102
 
 
 def story(done: Done, *, run: str, ended: datetime) -> Iterator[Event]:
-    """Yield the events of a rollback that put `done.digest` back and `ended` just now.
-
-    Which commit that release came from is not known here, so the record has none.
-    """
+    """Yield the events of a rollback that put `done.digest` back and `ended` just now."""
     started = ended - timedelta(seconds=done.seconds)
     reason = f"back to {done.digest}"
     outputs = {"result": "succeeded", "previous": done.previous, "url": done.url, "digest": done.digest}
@@ -41,7 +40,7 @@ def story(done: Done, *, run: str, ended: datetime) -> Iterator[Event]:
             run=run,
             command="rollback",
             environment=done.environment,
-            commit=None,
+            commit=done.commit or None,
             dirty=False,
             plan=(plan,),
             directory="",

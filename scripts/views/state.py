@@ -136,7 +136,17 @@ def run_done(state: dict[str, Any], board: Board) -> None:
     if isinstance(deployment, Mapping) and deployment.get("result"):
         built = release.get("digest") if isinstance(release, Mapping) else None
         digest = deployment.get("digest") or built
-        deployed(state, {**deployment, "release": digest}, run=board.run, commit=board.commit, at=board.now)
+        deployed(
+            state, {**deployment, "release": digest}, run=board.run, commit=commit_of(board), at=board.now
+        )
+
+
+def commit_of(board: Board) -> str:
+    """Return the commit of the release that was deployed: a proven build may be older than the run's tree."""
+    outputs = next(
+        (stage.get("outputs") for stage in board.record["stages"] if stage["name"] == "deploy"), None
+    )
+    return str((outputs or {}).get("commit") or board.commit)
 
 
 def deployed(

@@ -21,6 +21,8 @@ from scripts.pipeline.stage import Decision, Kind, Outcome
 BEGIN = datetime(2026, 3, 14, 15, 9, 26, 535000, tzinfo=UTC)
 RUN = "01JPB3X4ZQ8N6M2V7T5R9K1WHC"
 COMMIT = "4f1c0de2b7a94f5e8c3d6a1b0e9f8d7c6b5a4938"
+BUILT_FROM = "c0ffee" + "0" * 34
+"""The commit of the release, whose build was proven before the run's own commit."""
 DIGEST = "sha256:" + "9c1f4e7ab2d8" + "0" * 52
 PREVIOUS = "sha256:" + "77aa01dd93bc" + "0" * 52
 KINDS = {"push": Kind.EFFECT, "deploy": Kind.EFFECT}
@@ -179,7 +181,12 @@ def shipped(environment: str = "development") -> Story:
     story.finish(
         "deploy",
         30.1,
-        outputs={"result": "succeeded", "previous": PREVIOUS, "url": "http://127.0.0.1:8080"},
+        outputs={
+            "result": "succeeded",
+            "previous": PREVIOUS,
+            "url": "http://127.0.0.1:8080",
+            "commit": BUILT_FROM,
+        },
     )
     return story.end(30.2)
 

@@ -19,7 +19,7 @@ from scripts.views.rollback import story
 from scripts.views.shared import SharedLedger
 from scripts.views.spool import Spool
 
-from .story import DIGEST, PREVIOUS, RUN, Story, broken, moment, shipped, watch
+from .story import BUILT_FROM, DIGEST, PREVIOUS, RUN, Story, broken, moment, shipped, watch
 
 Events = Sequence[Mapping[str, Any]]
 
@@ -96,6 +96,7 @@ class Back:
     previous: str = DIGEST
     url: str = "https://staging.example"
     seconds: float = 12.5
+    commit: str = BUILT_FROM
 
 
 FIRST, SECOND, THIRD = (f"01JPB3X4ZQ8N6M2V7T5R9K1W{end}" for end in ("AA", "BB", "CC"))
@@ -122,6 +123,7 @@ def test_a_deployment_names_its_release_commit_and_who_did_it() -> None:
         "development",
     )
     assert change.row["seconds"] == pytest.approx(7.65)
+    assert change.row["commit"] == BUILT_FROM
 
 
 def test_a_release_that_served_already_is_no_deployment() -> None:
@@ -137,7 +139,7 @@ def test_a_rollback_is_a_run_that_deploys_the_earlier_release() -> None:
     changes = [change for event in events_of(record, "me@here") for change in apply(parse(event))]
     (row,) = merge(change for change in changes if change.table == "deployment")
     assert (row.row["digest"], row.row["previous"], row.row["result"]) == (PREVIOUS, DIGEST, "succeeded")
-    assert (row.row["actor"], row.row["seconds"]) == ("me@here", 12.5)
+    assert (row.row["actor"], row.row["seconds"], row.row["commit"]) == ("me@here", 12.5, BUILT_FROM)
     assert not [change for change in changes if change.table == "artifact"]
 
 

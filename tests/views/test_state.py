@@ -11,7 +11,7 @@ from scripts.pipeline.events import Notice
 from scripts.views import state
 from scripts.views.state import State
 
-from .story import COMMIT, DIGEST, PREVIOUS, RUN, Story, broken, moment, shipped, watch
+from .story import BUILT_FROM, DIGEST, PREVIOUS, RUN, Story, broken, moment, shipped, watch
 
 
 def after(root: Path, *stories: Story) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def test_each_environment_has_its_release_and_status(tmp_path: Path) -> None:
         "status": "succeeded",
         "url": "http://127.0.0.1:8080",
         "previous": PREVIOUS,
-        "commit": COMMIT,
+        "commit": BUILT_FROM,
         "run": RUN,
         "since": "2026-03-14T15:09:56.735Z",
         "changed": "2026-03-14T15:09:56.735Z",
