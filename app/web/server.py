@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -111,6 +112,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             ConnectionManager.from_settings(self.settings.database, processes=self.settings.web.workers),
         )
         self._service = application.extensions["slipway"]
+        _started()
         return application
 
     def begin_drain(self) -> None:
@@ -144,9 +146,20 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
 class GuardedArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed
     """gunicorn's parent process; SIGHUP goes to the workers instead of replacing them."""
 
+    def spawn_workers(self) -> None:
+        """Fork the workers, which do not return from here, then collect garbage again."""
+        super().spawn_workers()
+        _started()
+
     def handle_hup(self) -> None:
         """Let each worker re-read its secrets: nothing restarts and no connection is lost."""
         self.kill_workers(signal.SIGHUP)
+
+
+def _started() -> None:
+    """Collect garbage from now on, but never look at what the start has made: it stays, and stays shared."""
+    gc.freeze()
+    gc.enable()
 
 
 class RootLogger(Logger):  # type: ignore[misc]  # gunicorn is not typed
