@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .cloudevents import Event, InvalidEventError, format_time, parse_time
 
 if TYPE_CHECKING:
-    from .transaction import Transaction
+    from app.database import Transaction
 
 RUN_STARTED = "dev.slipway.run.started"
 RUN_FINISHED = "dev.slipway.run.finished"

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Select, and_, func, select, tuple_
 from . import models
 
 if TYPE_CHECKING:
-    from .transaction import Transaction
+    from app.database import Transaction
 
 SUCCEEDED = "succeeded"
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from .cloudevents import Event, InvalidEventError, parse
 from .projections import apply, store
 
 if TYPE_CHECKING:
-    from .transaction import Transaction
+    from app.database import Transaction
 
 # One writer at a time keeps the order of `sequence` the order of commits, so that a reader who pages by it
 # misses nothing. The number only has to differ from the migrations' lock.

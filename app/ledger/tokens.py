@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .transaction import Transaction
+    from app.database import Transaction
 
 EVENTS_WRITE = "events:write"
 ALL_SCOPES = (EVENTS_WRITE,)
