@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from app.database import ConnectionManager
 from app.database.errors import AdapterMisconfigured, DatabaseError, NoRoute, WrongDatabase
 from app.web import logs, readiness, server
 from config.settings import Settings
+from tests import postgres as pg
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,27 @@ def test_a_good_answer_is_kept_for_a_moment_and_a_bad_one_is_not(embedded: Conne
     assert check.check(embedded).ready
     now[0] = readiness.KEEP
     assert check.check(embedded).reason == "database-unreachable"
+
+
+@pytest.mark.system
+def test_a_frozen_server_is_not_ready_within_bounded_time(settings: Settings) -> None:
+    """It accepts connections and says nothing: only our own clock ends the wait."""
+    from app.database.migrations import runner
+    from app.web import create_app
+
+    own = pg.Server.create()
+    try:
+        with ConnectionManager.from_settings(own.settings(connect_timeout=1.0)) as manager:
+            runner.upgrade(manager)
+            client = create_app(settings, manager).test_client()
+            assert client.get("/readyz").status_code == 200
+            stopped = own.freeze()
+            pg.wait_until(lambda: client.get("/readyz").status_code == 503, 10, "readiness turning 503")
+            began = time.monotonic()
+            assert client.get("/readyz").status_code == 503
+            assert time.monotonic() - began < 5
+            assert client.get("/livez").status_code == 200
+            own.thaw(stopped)
+            pg.wait_until(lambda: client.get("/readyz").status_code == 200, 20, "readiness coming back")
+    finally:
+        own.remove()
