@@ -13,7 +13,9 @@ def remove(stack: str) -> None:
     for service in client.services.list(filters=mine):
         service.remove()
     wait_until(
-        lambda: not client.containers.list(all=True, filters=mine), 60, "the end of the stack's containers"
+        lambda: not client.containers.list(all=True, filters=mine, ignore_removed=True),
+        60,
+        "the end of the stack's containers",
     )
     for kind in (client.configs, client.secrets, client.volumes):
         for item in kind.list():

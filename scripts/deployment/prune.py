@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scripts.deployment import release
 from scripts.deployment.release import KIND, Release
-from scripts.deployment.swarm import Json, Swarm
+from scripts.deployment.swarm import STACK_LABEL, Json, Swarm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +73,17 @@ def old_releases(swarm: Swarm, stack: str, keep: int) -> Pruned:
 
 
 def old_images(swarm: Swarm, stack: str, image: str, keep: int) -> list[str]:
-    """Remove this engine's copies of the app's image that no kept release names; return their digests.
+    """Remove this engine's copies of the app's image that no kept release names; return their names.
 
     Images lie on each node; the others drop theirs when `prune` is pointed at them.
     """
     needed = {each.digest for each in kept(release.all_of(swarm, stack), keep)}
+    # Another environment on this engine may run, or go back to, a release of the same repository.
+    needed |= {
+        labels.get(release.DIGEST, "")
+        for labels in swarm.release_labels()
+        if labels.get(STACK_LABEL) != stack
+    }
     removed = []
     for found in swarm.images(image):
         references = [

@@ -117,6 +117,7 @@ def converge(
         if before.specs.get(service["Spec"]["Name"]) != service["Spec"]
     }
     seen = Seen()
+    told: list[str] = []
     while True:
         if interruptible:
             console.raise_if_cancelled()
@@ -137,7 +138,9 @@ def converge(
                 waiting.append(f"{asked['Spec']['Name'].removeprefix(stack + '_')} {running}/{desired}")
         if not waiting:
             return
-        console.progress(f"waiting for {', '.join(waiting)}")
+        if waiting != told:
+            console.progress(f"waiting for {', '.join(waiting)}")
+            told = waiting
         if time.monotonic() > deadline:
             raise RolloutFailed(
                 f"The roll-out was not over in time ({', '.join(waiting)}).",

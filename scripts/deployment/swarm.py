@@ -248,6 +248,11 @@ class Swarm:
             self.request("GET", "/configs", query={"filters": {"label": [f"{STACK_LABEL}={stack}"]}}) or []
         )
 
+    def release_labels(self) -> list[Mapping[str, str]]:
+        """Return the labels of every release that is recorded on the swarm, of whichever stack."""
+        query = {"filters": {"label": ["dev.slipway.kind=release"]}}
+        return [config["Spec"]["Labels"] for config in self.request("GET", "/configs", query=query) or []]
+
     def secrets(self, stack: str) -> list[Json]:
         """Return the secrets (never their data) that Slipway made for the stack."""
         return list(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,11 +98,7 @@ def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
 
 
 def commit(swarm: Swarm, reference: str, root: Path) -> str:
-    """Return the commit that a release says it was built from, else this tree's; empty when unknown."""
-    told = swarm.image_label(reference, "org.opencontainers.image.revision")
-    if told:
-        return told
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else ""
+    """Return the commit that a release says it was built from, else the one that `build` takes here."""
+    from scripts.image.context import revision
+
+    return swarm.image_label(reference, "org.opencontainers.image.revision") or revision(root)
