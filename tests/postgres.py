@@ -26,6 +26,7 @@ import pytest
 
 from app.database import ConnectionManager
 from config.secret import Secret
+from scripts.pipeline.guardian import MARK
 
 UNPRIVILEGED = "nobody"
 PASSWORD = "correct horse battery staple"
@@ -167,7 +168,8 @@ class Server:
         completed = subprocess.run(
             [str(self.binaries / name), "-D", str(self.data), *arguments],
             cwd="/",
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+            # The mark lets whoever runs the suite find a server that a killed test run left behind.
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", MARK: os.environ.get(MARK, "")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
