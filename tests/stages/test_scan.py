@@ -31,7 +31,9 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def policy(environment: str, advisories: Path | None = None) -> scan.Policy:
-    return scan.Policy(environment=environment, fail_level="high", advisories=advisories)
+    return scan.Policy(
+        environment=environment, fail_level="high", advisories=advisories, place=("127.0.0.1:9", "none")
+    )
 
 
 def test_it_depends_on_policy_day_and_the_state_of_the_advisories(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_it_depends_on_policy_day_and_the_state_of_the_advisories(tmp_path: Path
     os.utime(data, (1, 1))
     after = scan.stage(with_data, tmp_path).parameters
     assert [name for name in after if after[name] != before[name]] == ["advisories"]
-    assert scan.stage(settings(tmp_path), tmp_path).parameters["advisories"] == "none"
+    assert scan.stage(settings(tmp_path), tmp_path).parameters["advisories"] == ""
 
 
 def test_no_secret_is_a_parameter(tmp_path: Path) -> None:
@@ -55,8 +57,8 @@ def test_no_secret_is_a_parameter(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_offline")
-def test_what_cannot_be_looked_up_is_said(work: StageContext) -> None:
-    findings, unchecked = scan.look_up(PACKAGES, policy("development"), work)
+def test_what_cannot_be_looked_up_is_said(work: StageContext, tmp_path: Path) -> None:
+    findings, unchecked = scan.look_up(PACKAGES, policy("development"), tmp_path, work)
     assert findings == []
     assert len(unchecked) == 2
     assert "Debian's packages were not checked" in unchecked[0]
@@ -71,7 +73,7 @@ def test_with_data_python_packages_are_looked_up(work: StageContext, tmp_path: P
         '{"id": "PYSEC-1", "affected": [{"package": {"ecosystem": "PyPI", "name": "Flask"},'
         ' "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "4"}]}]}]}'
     )
-    findings, unchecked = scan.look_up(PACKAGES, policy("development", data), work)
+    findings, unchecked = scan.look_up(PACKAGES, policy("development", data), tmp_path, work)
     assert [finding.id for finding in findings] == ["PYSEC-1"]
     assert len(unchecked) == 1
 
