@@ -379,6 +379,15 @@ def test_a_conflict_under_error_leaves_nothing(notes: ConnectionManager) -> None
     assert ids(notes) == []
 
 
+def test_a_line_that_would_end_the_data_is_a_line_like_others(manager: ConnectionManager) -> None:
+    texts = ["before", "\\.", "\\N", "", "after"]
+    with manager.transaction() as tx:
+        tx.execute("CREATE TABLE line (text varchar)")
+    manager.load("line", ((text,) for text in texts), columns=("text",))
+    with manager.transaction() as tx:
+        assert [row["text"] for row in tx.all("SELECT text FROM line")] == texts
+
+
 def test_keys_alone_can_be_upserted(manager: ConnectionManager) -> None:
     with manager.transaction() as tx:
         tx.execute("CREATE TABLE tag (name varchar PRIMARY KEY)")

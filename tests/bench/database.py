@@ -135,6 +135,7 @@ def overhead(server: Server) -> str:
                 "psycopg2 pool",
                 "/ engine",
                 "/ psycopg2",
+                "/ engine, CPU",
             ],
             rows,
         )
