@@ -63,6 +63,7 @@ def test_lines_come_in_order_with_both_streams_merged(stand: Stand) -> None:
     done = stand.context.run(["sh", "-c", "echo one; echo two >&2; printf three"])
     assert stand.lines == ["one", "two", "three"]
     assert (done.exit_code, done.output, done.errors) == (0, "one\ntwo\nthree", "")
+    stand.context.close()
     assert (stand.context.directory / "work.log").read_text() == "one\ntwo\nthree\n"
 
 
