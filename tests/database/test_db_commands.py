@@ -3,6 +3,8 @@
 import json
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -259,18 +261,25 @@ def test_a_downgrade_that_loses_rows_is_refused_by_command(here: Path) -> None:
         commands.downgrade("", "base", accept_loss=False, wait=1.0)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that the server's own account can reach: every start of pytest shuts others out of its own."""
+    with tempfile.TemporaryDirectory(prefix="slipway-init-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.system
 def test_init_gives_a_real_postgresql_with_nothing_installed(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
-        answer = commands.init("", adapter="local", reset=False, root=here)
+        answer = commands.init("", adapter="local", reset=False, root=open_folder)
         lines = dict(line.strip().split("=", 1) for line in answer.text.splitlines() if "=" in line)
         for name, value in lines.items():
             monkeypatch.setenv(name, value)
         assert commands.status("", json=False).exit_code == 0
         assert commands.check("", areas="", form="text", output="", fail_on="warning").exit_code == 0
-        again = commands.init("", adapter="local", reset=True, root=here)
+        again = commands.init("", adapter="local", reset=True, root=open_folder)
         assert "base -> 0001" in again.text
     finally:
-        assert commands.stop(here).text == "PostgreSQL is stopped."
+        assert commands.stop(open_folder).text == "PostgreSQL is stopped."

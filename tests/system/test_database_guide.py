@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,17 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the tree as a repository of its own, with nothing in it that git would not track."""
-    folder = tmp_path / "slipway"
+def checkout() -> Iterator[Path]:
+    """A copy of the tree as a repository of its own, with nothing in it that git would not track.
+
+    Not in pytest's folder: every start of pytest shuts out the account that PostgreSQL runs as.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-guide-") as above:
+        yield copied(Path(above) / "slipway")
+
+
+def copied(folder: Path) -> Path:
+    """Copy the tree into `folder`, make it a repository, and return it."""
     listed = subprocess.run(
         ["git", "-C", str(PROJECT), "ls-files", "--cached", "--others", "--exclude-standard"],
         capture_output=True,
