@@ -20,7 +20,7 @@ from config.spelling import nearest
 BOOLEANS = {True: "true", False: "false"}
 LONGEST_WORD = 40
 MEMORY = r"[1-9][0-9]*[KMG]"
-HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?", re.ASCII)
+HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -34,7 +34,7 @@ class Text:
 
     def read(self, text: str) -> Any:
         """Return the value that `text` stands for; raises ValueError."""
-        if text and self.pattern and not re.fullmatch(self.pattern, text, re.ASCII):
+        if text and self.pattern and not re.fullmatch(self.pattern, text):
             raise ValueError(self.rule)
         return text
 
@@ -70,7 +70,7 @@ class Integer(Text):
 
     def read(self, text: str) -> int:
         """Return the number; raises ValueError."""
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
             raise ValueError(self.rule)
         value = int(text)
         if not self.minimum <= value <= self.maximum:
@@ -94,7 +94,7 @@ class Number(Text):
 
     def read(self, text: str) -> float:
         """Return the number; raises ValueError, for infinities and exponents too."""
-        if not re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text, re.ASCII):
+        if not re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text):
             raise ValueError(self.rule)
         value = float(text)
         if not self.minimum <= value <= self.maximum:

@@ -258,8 +258,10 @@ def test_a_container_is_not_asked_for_deliverys_settings(staging: World) -> None
     settings = load("staging", staging.sources, part="app")
     assert settings.delivery is None
     assert "REPLICAS" not in settings.public_values("all")
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError) as caught:
         load("staging", staging.sources)
+    assert caught.value.environment == "staging"
+    assert {problem.variable for problem in caught.value.problems} == {"REPLICAS", "PUBLIC_URL"}
 
 
 def test_defaults_that_follow_from_others(world: World) -> None:

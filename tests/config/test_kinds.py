@@ -1,6 +1,8 @@
 """Text becomes a value of its kind or is refused with the rule; the text itself is never repeated."""
 
+import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from config.kinds import (
 )
 from config.secret import Secret
 from config.settings import GROUPS
-from config.variables import variables_of
+from config.variables import variable, variables_of
 
 LEVEL = Choice(choices=("DEBUG", "INFO"), fold=True)
 MODE = Choice(choices=("disable", "verify-full"))
@@ -56,6 +58,7 @@ WEB = Url(schemes=("https", "http"))
         (MODE, "disable", "disable"),
         (ROUTES, "pooler,direct", ("pooler", "direct")),
         (ROUTES, " pooler , direct ", ("pooler", "direct")),
+        (ROUTES, "pooler,direct,sqlite", ("pooler", "direct", "sqlite")),
         (File(), "/a/b", Path("/a/b")),
         (File(), "", None),
         (Host(), "db.internal", "db.internal"),
@@ -173,15 +176,72 @@ def test_a_number_is_written_so_that_it_reads_back(value: float) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused_with_the_rule(text: str) -> None:
-    for variable in variables_of(GROUPS["all"]).values():
+    for each in variables_of(GROUPS["all"]).values():
         said, value = "", None
         try:
-            value = variable.kind.read(text)
+            value = each.kind.read(text)
         except ValueError as error:
             said = str(error)
-        assert said in ("", variable.kind.rule)
+        assert said in ("", each.kind.rule)
         if not said:
-            assert variable.kind.read(variable.kind.write(value)) == value
+            assert each.kind.read(each.kind.write(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: Integer(minimum=1, maximum=9), "a whole number from 1 to 9"),
+        (lambda: Number(minimum=0.5, maximum=9, unit="CPUs"), "a number from 0.5 to 9, in CPUs"),
+        (lambda: Number(maximum=9, unit=""), "a number from 0 to 9"),
+        (lambda: Choice(choices=("a", "b")), "one of a, b"),
+        (lambda: Names(choices=("a", "b")), "a comma-separated list of a, b, each at most once"),
+        (Host, "a host name or address without scheme, port or user"),
+        (
+            lambda: Host(folder=True),
+            "a host name or address without scheme, port or user, or the absolute folder of a Unix socket",
+        ),
+        (
+            lambda: Url(schemes=("https", "http")),
+            "a URL that starts with https:// or http://, with a host and without a password",
+        ),
+        (lambda: Hidden(characters=7), "a secret of 7 characters or more"),
+    ],
+)
+def test_the_rule_of_a_kind_says_what_is_allowed(make: Callable[[], Text], rule: str) -> None:
+    assert make().rule == rule
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (Number(), 10.0, "10"),
+        (Number(), 0.5, "0.5"),
+        (Number(), 100.25, "100.25"),
+        (Number(), 0.0, "0"),
+        (ROUTES, ("pooler", "direct"), "pooler,direct"),
+        (Boolean(), True, "true"),
+        (Integer(), 5, "5"),
+        (File(), Path("/a"), "/a"),
+    ],
+)
+def test_how_a_value_is_written(kind: Text, value: Any, text: str) -> None:
+    assert kind.write(value) == text
+
+
+def test_a_variable_is_declared_with_the_field_that_it_fills() -> None:
+    made = dataclasses.make_dataclass(
+        "Group",
+        [
+            ("one", int, variable("A_ONE", "First", Integer(), 1, example="7", rotates=True)),
+            ("two", int, variable("A_TWO", "Second", Text())),
+        ],
+        kw_only=True,
+    )
+    one, two = variables_of({"group": made}).values()
+    assert (one.name, one.attribute, one.group, one.meaning) == ("A_ONE", "one", "group", "First")
+    assert (one.default, one.example, one.rotates, one.required, one.secret) == (1, "7", True, False, False)
+    assert (two.name, two.example, two.rotates, two.required) == ("A_TWO", "", False, True)
+    assert made(two=3).one == 1
 
 
 def test_none_is_written_as_the_empty_text() -> None:

@@ -31,6 +31,15 @@ def test_what_did_not_change_stays_equal(staging: World) -> None:
     assert reread(before, staging.sources) == before
 
 
+def test_only_what_was_loaded_is_checked_again(staging: World) -> None:
+    """A container is not stopped from rotating by a setting of the pipeline, and the pipeline is."""
+    app, everything = load("staging", staging.sources, part="app"), load("staging", staging.sources)
+    staging.environ["REPLICAS"] = "none"
+    assert reread(app, staging.sources) == app
+    with pytest.raises(ConfigurationError, match="REPLICAS"):
+        reread(everything, staging.sources)
+
+
 def test_a_bad_replacement_is_refused_and_the_settings_stay(staging: World) -> None:
     before = load("staging", staging.sources, part="app")
     staging.secret("LEDGER_TOKEN", "changeme")
