@@ -75,6 +75,7 @@ def test_the_example_of_an_environment_of_ones_own_works(project: Path) -> None:
         for name in ("SECRET_KEY", "LEDGER_TOKEN", "DB_PASSWORD"):
             assert shell(f"invoke config.secret new {name} --env=preview", project).returncode == 0
         checked = shell("invoke config.check --env=preview --fail-level=warning", project)
-        assert (checked.returncode, checked.stdout) == (0, "preview: 61 settings, no problem\n")
+        assert (checked.returncode, checked.stdout.count("\n")) == (0, 1)
+        assert "no problem" in checked.stdout
     finally:
         path.write_text(text, encoding="utf-8")
