@@ -1,0 +1,52 @@
+"""Measure what the configuration costs at a start: importing it, and loading and checking all of it."""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.document import machine, table, write_section
+
+ROUNDS = 15
+PROGRAM = """
+import time
+start = time.process_time()
+{statement}
+print((time.process_time() - start) * 1000)
+"""
+CHECKED = "from config.check import check; check('staging'); start = time.process_time(); check('staging')"
+MEASURED = (
+    ("`import json`, for scale", "import json", ""),
+    ("`import decouple`", "import decouple", ""),
+    ("`import config.settings, config.check`", "import config.settings, config.check", "30 ms"),
+    ("load and check all settings", CHECKED, "10 ms"),
+)
+
+
+def milliseconds(statement: str, root: Path) -> list[float]:
+    """Return the processor time of `statement` in fresh processes, sorted, in milliseconds."""
+    command = [sys.executable, "-c", PROGRAM.format(statement=statement)]
+    found = []
+    for _ in range(ROUNDS):
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        found.append(float(done.stdout))
+    return sorted(found)
+
+
+def main(document: Path) -> int:
+    """Write the section `configuration` of `document`."""
+    rows = []
+    for name, statement, budget in MEASURED:
+        times = milliseconds(statement, document.parent.parent)
+        rows.append((name, f"{times[0]:.1f} ms", f"{statistics.median(times):.1f} ms", budget or "-"))
+    lines = [
+        "## Configuration",
+        "",
+        machine(),
+        f"Processor time in {ROUNDS} fresh processes. The budgets are for an idle machine, where `import json`",
+        "takes 2 to 3 ms: a busy one slows every line of the table alike.",
+        "",
+        table(("what", "least", "median", "budget"), rows),
+    ]
+    write_section(document, "configuration", "\n".join(lines))
+    return 0
