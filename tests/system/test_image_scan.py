@@ -66,7 +66,10 @@ def run(root: Path, built: dict[str, str], environment: str, advisories: Path | 
     policy = scan.Policy(
         environment=environment, fail_level="high", advisories=advisories, place=("127.0.0.1:9", "none")
     )
-    return dict(scan.scan(work, root, policy).outputs)
+    try:
+        return dict(scan.scan(work, root, policy).outputs)
+    finally:
+        work.close()
 
 
 def data(folder: Path, name: str) -> Path:
