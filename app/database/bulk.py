@@ -236,8 +236,8 @@ class _CsvStream:
         self.error: Exception | None = None
         self._batches = source.batches(_COPY_TYPES, _COPY_CONVERTERS)
         self._buffer = io.StringIO(newline="")
-        # Every text is quoted: an unquoted one could be the mark for NULL, or `\.`, which ends the data before
-        # PostgreSQL 18. A program that quotes only what it must is a tenth faster, until it loses rows.
+        # Every text is quoted: an unquoted one could be the mark for NULL, or `\.`, which ends the data
+        # before PostgreSQL 18. Quoting only what must be quoted is faster until it loses rows.
         self._writer = csv.writer(self._buffer, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
 
     def read(self, _size: int = -1) -> str:

@@ -15,68 +15,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.database.adapters.contract import discard
 from app.database.errors import DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
 from app.database.guard import Guard, cut
+from app.database.lease import Lease
 
 if TYPE_CHECKING:
     from types import CodeType
 
-    from sqlalchemy import Connection
-
     from app.database.adapters.contract import Adapter, Facts
 
 logger = logging.getLogger(__name__)
-
-
-class Lease:
-    """An open connection with what the pool knows of it; times are monotonic seconds."""
-
-    __slots__ = (
-        "adapter",
-        "busy",
-        "connection",
-        "expires",
-        "facts",
-        "label",
-        "owner",
-        "pool",
-        "raw",
-        "reported",
-        "since",
-        "thread",
-        "used",
-    )
-
-    def __init__(
-        self, pool: Pool, adapter: Adapter, connection: Connection, raw: Any, facts: Facts, expires: float
-    ) -> None:
-        self.pool = pool
-        self.adapter = adapter
-        self.connection = connection
-        self.raw = raw
-        self.facts = facts
-        self.expires = expires
-        self.used = time.monotonic()
-        self.since = 0.0
-        self.busy = 0.0
-        """When the statement that is under way was sent; 0 between statements."""
-        self.label = ""
-        self.owner: tuple[CodeType, int] | None = None
-        self.thread = 0
-        self.reported = False
-
-    def holder(self) -> str:
-        """Name who holds this connection: label, place in the code, thread."""
-        place = (
-            f"{self.owner[0].co_filename}:{self.owner[1]} ({self.owner[0].co_name})"
-            if self.owner
-            else "unknown"
-        )
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        return f"{self.label or 'a transaction'} at {place} in thread {names.get(self.thread, self.thread)}"
 
 
 class _Waiter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from app.database.errors import DatabaseError, NotSent, OutcomeUnknown, RolledBack
+from app.database.errors import NotSent, RolledBack
 
 if TYPE_CHECKING:
     from app.database.budget import Budget
@@ -43,6 +43,3 @@ def with_retries(attempt: Callable[[], T], budget: Budget, on_retry: Callable[[]
             on_retry()
             return attempt()
     raise AssertionError("stamina ends with a value or an error")  # pragma: no cover
-
-
-__all__ = ["DatabaseError", "OutcomeUnknown", "may_help", "with_retries"]

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from app.database.adapters.contract import Adapter
+    from app.database.lease import Lease
     from app.database.options import Limits
-    from app.database.pool import Lease
     from app.database.transactions import Transaction
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.database.errors import ConstraintBroken, DatabaseError, NotSent, OutcomeUnknown, RolledBack
+from app.database.errors import ConstraintBroken, DatabaseError, OutcomeUnknown, RolledBack
 from app.database.sqlstates import (
     READ_ONLY,
     UNDECIDED,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import RowMapping
 
     from app.database.adapters.contract import Facts
+    from app.database.lease import Lease
     from app.database.manager import ConnectionManager
-    from app.database.pool import Lease
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 
@@ -303,6 +303,3 @@ def _first_line(error: BaseException) -> str:
     """Return what the server said first; its DETAIL may hold values of rows and is left out."""
     line = str(error).partition("\n")[0].strip()
     return line or type(error).__name__
-
-
-__all__ = ["NotSent", "Transaction"]
