@@ -43,8 +43,8 @@ def main(document: Path) -> int:
         "## Configuration",
         "",
         machine(),
-        f"Processor time in {ROUNDS} fresh processes. The budgets are for an idle machine, where `import json`",
-        "takes 2 to 3 ms: a busy one slows every line of the table alike.",
+        f"Processor time in {ROUNDS} fresh processes. The budgets are for an idle machine, where",
+        "`import json` takes 2 to 3 ms: a busy one slows every line of the table alike.",
         "",
         table(("what", "least", "median", "budget"), rows),
     ]
