@@ -7,6 +7,7 @@ docker context chosen elsewhere cannot make them differ.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,8 @@ def connect(docker_host: str = "", *, timeout: float = 60.0) -> docker.DockerCli
     host = endpoint(docker_host)
     options: dict[str, Any] = {"timeout": timeout}
     try:
+        if host.startswith("unix://"):
+            _knock(host.removeprefix("unix://"))
         if host.startswith("ssh://"):
             options["use_ssh_client"] = True
         elif host.startswith("tcp://") and os.environ.get("DOCKER_TLS_VERIFY"):
@@ -66,6 +69,12 @@ def connect(docker_host: str = "", *, timeout: float = 60.0) -> docker.DockerCli
     except (DockerException, RequestException, OSError, ValueError) as error:
         raise unreachable(host, error) from error
     return client
+
+
+def _knock(path: str) -> None:
+    """Connect to a socket once: the SDK leaves its own open when that fails."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(path)
 
 
 def unreachable(host: str, error: Exception) -> EngineUnreachable:
