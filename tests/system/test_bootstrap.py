@@ -115,11 +115,11 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
     """The command that runs a shell line as root on a Debian with its base packages and Python only.
 
     The machine is a root file system in mount and process namespaces of its own, so that its engine, its
-    processes and its packages end with it. It has this machine's network, for the package archives; its
-    engine is therefore told to leave bridges and firewall rules alone.
+    processes and its packages end with it. Its network is that of an idle container, through which it
+    reaches the package archives: an engine that is told to make no bridge takes away the one that is there.
     """
     client = connect()
-    container = client.containers.create(ensure(client), command=["true"])
+    container = client.containers.run(ensure(client), command=["sleep", "infinity"], init=True, detach=True)
     machine = tmp_path / "machine"
     machine.mkdir()
     try:
@@ -129,8 +129,10 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
             assert unpack.stdin is not None
             for chunk in container.export():
                 unpack.stdin.write(chunk)
-    finally:
+    except BaseException:
         container.remove(force=True)
+        raise
+    container.reload()
     shutil.copytree(checkout, machine / "srv/a checkout", symlinks=True)
     shutil.copy("/etc/resolv.conf", machine / "etc/resolv.conf")
     bundle = Path("etc/ssl/certs/ca-certificates.crt")
@@ -155,6 +157,8 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
         exec chroot "$1" sh -euc "$2"
     """
     yield [
+        "nsenter",
+        f"--net=/proc/{container.attrs['State']['Pid']}/ns/net",
         "unshare",
         "--mount",
         "--pid",
@@ -166,6 +170,7 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
         "enter",
         str(machine),
     ]
+    container.remove(force=True)
     shutil.rmtree(machine, ignore_errors=True)
 
 
