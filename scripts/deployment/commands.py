@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str], None]
 ROOT = Path(__file__).resolve().parents[2]
-CANCELLED = {2: 130, 15: 143}
+CANCELLED = {1: 129, 2: 130, 15: 143}
 
 
 def target_of(environment: str, root: Path = ROOT) -> Target:

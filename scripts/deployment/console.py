@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
@@ -41,13 +41,14 @@ class Foreground:
 
     def say(self, line: str) -> None:
         """Show one line."""
-        self._write(line)
+        with suppress(OSError, ValueError):  # whoever read it has gone; the target comes first
+            self._write(line)
 
     def progress(self, text: str) -> None:
         """Show what is being done now as a line when it is news: there is no spinner here."""
         if text != self._last:
             self._last = text
-            self._write(f"{text} ...")
+            self.say(f"{text} ...")
 
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled when a signal came."""
@@ -56,8 +57,9 @@ class Foreground:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as the order to stop and put things back, for the block."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Take SIGINT, SIGTERM and SIGHUP as the order to stop and put things back, for the block."""
+        orders = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._note) for number in orders}
         try:
             yield
         finally:

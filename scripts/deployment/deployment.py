@@ -69,6 +69,8 @@ class Order:
     proxy_image: str = ""
     copy: Release | None = None
     """A recorded release to put back as it was, instead of rendering this tree's stack."""
+    expects: int | None = None
+    """The number of the release that must still be the current one once the lock is held."""
 
 
 def deploy(order: Order, swarm: Swarm, console: Console) -> Deployment:
@@ -92,6 +94,12 @@ def deploy(order: Order, swarm: Swarm, console: Console) -> Deployment:
         started = time.monotonic()
         known = _settle(swarm, aim.stack)
         current = release.current(known)
+        if order.expects is not None and (current is None or current.number != order.expects):
+            raise DeploymentError(
+                f"Another deployment changed what serves meanwhile: now it is {current}.",
+                f"stack {aim.stack}",
+                "See `invoke status`, then roll back again if it is still wanted.",
+            )
         rendering = (
             recorded(order.copy)
             if order.copy
@@ -149,7 +157,7 @@ def _change(
 ) -> Deployment:
     aim = order.target
     before = rollout.snapshot(swarm, aim.stack)
-    deadline = started + aim.timeout
+    deadline = time.monotonic() + aim.timeout  # for the target, not for the image that was made before
     new = release.record(swarm, aim.stack, _release(order, rendering, text), known)
     previous = current.digest if current else ""
     try:

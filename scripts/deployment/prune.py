@@ -39,9 +39,11 @@ def kept(releases: list[Release], keep: int) -> list[Release]:
                 break
             contents.append(each.fingerprint)
             oldest = each.number
-    return (
-        [each for each in releases if each.number >= oldest][: 4 * keep] if contents else releases[: 4 * keep]
-    )
+    if not contents:
+        return releases[: 4 * keep]
+    lately = [each for each in releases if each.number >= oldest]
+    failed = [each.number for each in lately if not each.good][: 3 * keep]
+    return [each for each in lately if each.good or each.number in failed]
 
 
 def old_releases(swarm: Swarm, stack: str, keep: int) -> Pruned:

@@ -68,7 +68,8 @@ def rollback(
             f"{chosen} was made for {chosen.schema}; `invoke db.downgrade` takes the schema back"
         )
     console.say(f"from {current} to {chosen}" if current else f"to {chosen}")
-    done = deployment.deploy(replace(order, digest=chosen.digest, copy=chosen), swarm, console)
+    meant = replace(order, digest=chosen.digest, copy=chosen, expects=current.number if current else None)
+    done = deployment.deploy(meant, swarm, console)
     if current is not None and current.number != chosen.number:
         release.mark(swarm, order.target.stack, current, state=release.ROLLED_BACK)
     return replace(done, result=release.ROLLED_BACK, commit=chosen.commit)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scripts.deployment.console import Console
-from scripts.deployment.errors import RolloutFailed
+from scripts.deployment.errors import EngineRefused, RolloutFailed
 from scripts.deployment.swarm import Json, Swarm
 
 POLL_SECONDS = 0.2
+PUT_BACK_TRIES = 5
 UNPLACEABLE_SECONDS = 3.0
 PORT_SECONDS = 30.0
 FIRST_LINES = 15
@@ -46,8 +47,20 @@ def snapshot(swarm: Swarm, stack: str) -> Before:
 def put_back(swarm: Swarm, stack: str, before: Before) -> None:
     """Tell the swarm to run what ran before: image, configuration and secrets are all in the specifications.
 
-    A service that was not there goes; one that is as it was is not touched, so its tasks live on.
+    A service that was not there goes; one that is as it was is not touched, so its tasks live on. The swarm's
+    own rollback may write a service between our look and our word; then it is looked at again.
     """
+    for _ in range(PUT_BACK_TRIES - 1):
+        try:
+            return _put_back(swarm, stack, before)
+        except EngineRefused as error:
+            if "out of sequence" not in error.what:
+                raise
+        time.sleep(POLL_SECONDS)
+    return _put_back(swarm, stack, before)
+
+
+def _put_back(swarm: Swarm, stack: str, before: Before) -> None:
     for service in swarm.services(stack):
         spec = before.specs.get(service["Spec"]["Name"])
         if spec is None:
@@ -131,12 +144,16 @@ def converge(
                     swarm, asked, service, fresh, tasks, seen, ready_within, known=bool(before.services)
                 )
             running, desired = _progress(asked, tasks)
-            if before.services and 0 < running < desired and service["ID"] in changed and _pauses(service):
+            turning = before.services and (service["ID"] in changed or not interruptible)
+            if turning and 0 < running < desired and _pauses(service):
                 first_proven()
                 go_on(swarm, service)
             if running < desired:
                 waiting.append(f"{asked['Spec']['Name'].removeprefix(stack + '_')} {running}/{desired}")
         if not waiting:
+            for service in swarm.services(stack) if interruptible else ():
+                if _pauses(service):
+                    go_on(swarm, service)  # what a later deployment puts back must not hold the pause
             return
         if waiting != told:
             console.progress(f"waiting for {', '.join(waiting)}")

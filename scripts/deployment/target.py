@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.deployment.errors import DeploymentError, TargetUnreachable
+from scripts.image.console import Aside, one_at_a_time
 
 if TYPE_CHECKING:
     from config.secret import Secret
@@ -129,9 +130,11 @@ def check(swarm: Swarm, target: Target, say: Callable[[str], None] = lambda _lin
     info = swarm.info()
     state = info.get("Swarm", {}).get("LocalNodeState", "inactive")
     where = target.docker_host or "this machine's Docker engine"
-    if state == "inactive" and target.environment == "development":
-        say(f"this engine is in no swarm: docker swarm init --advertise-addr {LOOPBACK}")
-        swarm.initialise(LOOPBACK)
+    if state in ("inactive", "pending") and target.environment == "development":
+        with one_at_a_time("swarm", Aside()):
+            if swarm.info().get("Swarm", {}).get("LocalNodeState") != "active":
+                say(f"this engine is in no swarm: docker swarm init --advertise-addr {LOOPBACK}")
+                swarm.initialise(LOOPBACK)
     elif state != "active":
         raise TargetUnreachable(
             f"The target's engine is in no swarm (its state is {state!r}).",

@@ -50,6 +50,26 @@ def publish(
         registry.put_manifest(name, image, _tag_of_commit(commit))
 
 
+def add(
+    registry: Registry, name: str, digest: str, proofs: Mapping[str, Mapping[str, Any]], *, commit: str = ""
+) -> None:
+    """Publish proofs beside those that the image has already; what is damaged there is replaced.
+
+    Raises RegistryUnreachable or RegistryRefused.
+    """
+    try:
+        known = read(registry, name, digest) or {}
+    except AttestationDamaged:
+        known = {}
+    publish(
+        registry,
+        name,
+        digest,
+        {**known.get("proofs", {}), **proofs},
+        commit=commit or str(known.get("commit", "")),
+    )
+
+
 def published(registry: Registry, name: str, digest: str, *, commit: str = "") -> bool:
     """Tell whether an image's proofs are beside it, and its commit leads to it.
 

@@ -123,6 +123,11 @@ class Registry:
             self._prove(reply.content, reference, name)
         return reply.content
 
+    def labels(self, name: str, reference: str) -> dict[str, str]:
+        """Return the labels of an image; raises RegistryRefused when it is not there."""
+        configuration = json.loads(self.blob(name, self.manifest(name, reference)["config"]["digest"]))
+        return dict((configuration.get("config") or {}).get("Labels") or {})
+
     def blob(self, name: str, digest: str) -> bytes:
         """Return one small blob whole; raises RegistryRefused when it is not there or another one."""
         reply = self._ask("GET", f"/v2/{name}/blobs/{digest}", name)

@@ -13,10 +13,11 @@ from scripts.pipeline.stage import Decision, Kind, Outcome, Outputs, Stage, Stag
 if TYPE_CHECKING:
     from scripts.deployment.swarm import Swarm
 
+REVISION = "org.opencontainers.image.revision"
 SUMMARY = "put the release on its target, or leave what served before serving"
-MARGIN_SECONDS = 180.0
+MARGIN_SECONDS = 300.0
 """On top of DEPLOY_TIMEOUT: waiting for the lock, and putting back what served before."""
-GRACE_SECONDS = 90.0
+GRACE_SECONDS = 150.0
 
 
 def stage(settings: Settings, root: Path) -> Stage:
@@ -37,7 +38,7 @@ def stage(settings: Settings, root: Path) -> Stage:
         parameters={"environment": settings.environment},
         action=action,
         observe=observe,
-        timeout=target.timeout + MARGIN_SECONDS,
+        timeout=target.timeout + target.watch + MARGIN_SECONDS,
         grace=GRACE_SECONDS,
     )
 
@@ -62,7 +63,7 @@ def _observe(target: Target, root: Path, outputs: Outputs) -> Decision:
 
 def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
     from scripts.deployment import deployment, release, supply
-    from scripts.deployment.errors import DeploymentFailed
+    from scripts.deployment.errors import DeploymentFailed, EngineRefused
     from scripts.deployment.swarm import Swarm
     from scripts.image.engine import cli
 
@@ -75,11 +76,14 @@ def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
         root=root,
         docker=tuple(cli(aim.docker_host)),
         run=context.run_id,
-        commit=commit(swarm, f"{aim.image}@{digest}", root),
+        commit=commit(swarm, f"{aim.image}@{digest}"),
         supply=lambda: supply.provide(aim, swarm, proxy, root, context),
         proxy_image=proxy,
     )
-    before = release.current(release.all_of(swarm, aim.stack))
+    try:
+        before = release.current(release.all_of(swarm, aim.stack))
+    except EngineRefused:  # in no swarm yet: the deployment makes one, or says what to do
+        before = None
     try:
         done = deployment.deploy(order, swarm, context)
     except DeploymentFailed as error:
@@ -97,8 +101,13 @@ def _deploy(target: Target, root: Path, context: StageContext) -> Outcome:
     return Outcome(outputs=outputs, figures={"requests": float(done.requests), "errors": float(done.errors)})
 
 
-def commit(swarm: Swarm, reference: str, root: Path) -> str:
-    """Return the commit that a release says it was built from, else the one that `build` takes here."""
-    from scripts.image.context import revision
+def commit(swarm: Swarm, reference: str) -> str:
+    """Return the commit that a release says it was built from, by the target or by the registry."""
+    from scripts.image import repository
 
-    return swarm.image_label(reference, "org.opencontainers.image.revision") or revision(root)
+    told = swarm.image_label(reference, REVISION)
+    if told:
+        return told
+    image, _, digest = reference.partition("@")
+    host, _, name = image.partition("/")
+    return repository.client(host).labels(name, digest).get(REVISION, "")

@@ -26,8 +26,11 @@ def stage(settings: Settings, root: Path, *, promoted: bool = False) -> Stage:
     host, name = repository.place(delivery.registry, delivery.image_name)
     base_image = delivery.base_image
 
+    began = "" if promoted else context.head(root)
+
     def commit() -> str:
-        return "" if promoted else context.head(root)
+        # A commit made while the run went on does not lead to what was built before it.
+        return began if began == context.head(root) else ""
 
     def observe(outputs: Outputs) -> Decision:
         digest = outputs.get("build", {}).get("digest", "")
@@ -68,7 +71,7 @@ def stage(settings: Settings, root: Path, *, promoted: bool = False) -> Stage:
                 'build it again: "invoke build --force"',
             )
         proofs = Proofs(root / STATE / "proofs").for_release(pushed.digest)
-        attestation.publish(
+        attestation.add(
             registry,
             name,
             pushed.digest,

@@ -144,5 +144,5 @@ def stage(*, everything: bool = False) -> Stage:
         parameters={"selection": selection or "all"},
         tools=installed.packages,
         workers=os.cpu_count() or 1,
-        timeout=2400.0 if everything else 900.0,
+        timeout=4800.0 if everything else 900.0,
     )

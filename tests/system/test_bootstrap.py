@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,9 +20,15 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout() -> Iterator[Path]:
     """A clean copy of what git tracks, in a folder with a space, that every user may read."""
-    folder = tmp_path / "a clean checkout"
+    with tempfile.TemporaryDirectory(prefix="slipway-bootstrap-") as above:
+        Path(above).chmod(0o755)
+        yield filled(Path(above) / "a clean checkout")
+
+
+def filled(folder: Path) -> Path:
+    """Copy what git tracks, or would track, into a new folder and return that."""
     folder.mkdir()
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -32,8 +39,6 @@ def checkout(tmp_path: Path) -> Path:
     for name in filter(None, map(os.fsdecode, files)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
-    for above in (folder, *folder.parents[:3]):
-        above.chmod(0o755)
     return folder
 
 
@@ -51,7 +56,7 @@ def bootstrap(
         extra_groups=() if user else None,
         text=True,
         capture_output=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
@@ -134,7 +139,7 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
         raise
     container.reload()
     shutil.copytree(checkout, machine / "srv/a checkout", symlinks=True)
-    shutil.copy("/etc/resolv.conf", machine / "etc/resolv.conf")
+    shutil.copy(container.attrs["ResolvConfPath"], machine / "etc/resolv.conf")
     bundle = Path("etc/ssl/certs/ca-certificates.crt")
     (machine / bundle).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy("/" / bundle, machine / bundle)
@@ -163,6 +168,7 @@ def bare_machine(checkout: Path, tmp_path: Path) -> Iterator[list[str]]:
         "--mount",
         "--pid",
         "--fork",
+        "--kill-child",
         "--propagation=private",
         "sh",
         "-c",
@@ -191,7 +197,7 @@ def test_a_bare_debian_gets_an_engine_and_a_venv(bare_machine: list[str]) -> Non
         echo "still there:"
         cat /proc/[0-9]*/comm
     """
-    done = subprocess.run([*bare_machine, script], text=True, capture_output=True, timeout=300, check=False)
+    done = subprocess.run([*bare_machine, script], text=True, capture_output=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     planned, _, after = done.stdout.partition("second run:\n")
     after, _, still_there = after.partition("still there:\n")

@@ -187,13 +187,13 @@ def test_it_keeps_itself_current_unless_it_is_paused(visit: Callable[..., Page],
     page.clock.install()
     page.reload()
     page.wait_for_load_state("networkidle")
-    deliver(service, deploying("run-6", 90_000, "testing"))
+    deliver(service, deploying("run-01", -200_000, "testing"))
     page.clock.run_for(16_000)
     page.get_by_role("heading", name="testing").wait_for(timeout=10_000)
     button = page.get_by_role("button", name="Live")
     button.click()
     assert page.locator("#live").inner_text() == "Paused"
-    deliver(service, deploying("run-7", 91_000, "rehearsal"))
+    deliver(service, deploying("run-02", -199_000, "rehearsal"))
     page.clock.run_for(60_000)
     page.wait_for_load_state("networkidle")
     assert page.get_by_role("heading", name="rehearsal").count() == 0

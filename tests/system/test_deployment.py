@@ -23,7 +23,7 @@ from tests.deployment.images import Image
 from tests.deployment.load import load
 from tests.deployment.stage import SENTINEL, Stage, free_port, staged
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("deployment")]
 
 
 @pytest.fixture(scope="session")
@@ -168,9 +168,9 @@ def test_a_dead_owners_lock_frees_itself(live: Stage) -> None:
 
 def test_a_lock_lives_as_long_as_its_owner(live: Stage) -> None:
     stack = f"{live.target.stack}-alive"
-    with lock.held(live.swarm, stack, run="long", purpose="working", wait=0, expiry=1.0, heartbeat=0.2):  # noqa: SIM117
+    with lock.held(live.swarm, stack, run="long", purpose="working", wait=0, expiry=5.0, heartbeat=0.2):  # noqa: SIM117
         with pytest.raises(LockHeld):
-            with lock.held(live.swarm, stack, run="next", purpose="waiting", wait=2.5):
+            with lock.held(live.swarm, stack, run="next", purpose="waiting", wait=8.0):
                 pass
 
 

@@ -148,7 +148,7 @@ def test_a_failing_step_is_told_with_its_own_output_first(
 
 
 def test_a_cancelled_build_ends_buildx_and_leaves_nothing(
-    client: docker.DockerClient, tmp_path: Path
+    client: docker.DockerClient, built: builder.Built, tmp_path: Path
 ) -> None:
     console = Aside()
     steps = threading.Event()
@@ -168,9 +168,9 @@ def test_a_cancelled_build_ends_buildx_and_leaves_nothing(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert steps.wait(120)
+    assert steps.wait(300)
     console.cancelled.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert isinstance(failure[0], Cancelled)
     assert list(tmp_path.iterdir()) == []

@@ -156,9 +156,10 @@ def test_a_damaged_layer_is_refused_by_the_registry(host: str, name: str, tmp_pa
 
 
 def test_a_registry_that_runs_is_used_again(client: docker.DockerClient, host: str) -> None:
-    before = {container.id for container in client.containers.list(all=True)}
+    before = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
     assert local_registry.ensure(client, host, container=f"none-{uuid.uuid4().hex[:8]}") == host
-    names = [each.name for each in client.containers.list(all=True) if each.id not in before]
+    after = client.containers.list(all=True, ignore_removed=True)
+    names = [each.name for each in after if each.id not in before]
     assert not any(each.startswith("none-") for each in names)
 
 

@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from scripts.deployment.swarm import Swarm
+from scripts.deployment.target import Target, check
 from scripts.image import services
 from scripts.image.engine import connect
 from tests.authority import Authority
@@ -107,6 +108,7 @@ def staging(advisories: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "ca.pem").write_bytes(authority.pem())
     port = free_port()
     client = connect()
+    check(Swarm(""), Target(environment="development", stack=stack))
     Swarm("").ensure_network(f"{stack}_app", stack)
     certificate, certificate_key = authority.issue("database")
     container = client.containers.create(

@@ -327,7 +327,7 @@ def test_a_ledger_that_plays_deaf_costs_its_time_out_and_no_more() -> None:
         began = time.monotonic()
         with pytest.raises(Undelivered, match="does not answer"):
             ledger.deliver([])
-        assert 0.15 < time.monotonic() - began < 2.0
+        assert 0.15 < time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("bad", ["http://", "http://[::1", "http://host:99999999", "nonsense"])
