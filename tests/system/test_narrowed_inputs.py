@@ -88,7 +88,6 @@ def inputs_of(name: str) -> tuple[str, ...]:
 
 
 @pytest.mark.system
-@pytest.mark.xdist_group("narrowed")
 def test_lint_reads_only_its_inputs(tree: Path, tmp_path: Path) -> None:
     found = reads(tree, "lint", tmp_path)
     assert {"docker/Dockerfile", "scripts/bootstrap", "setup.cfg", "app/__init__.py"} <= found
@@ -96,7 +95,6 @@ def test_lint_reads_only_its_inputs(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.xdist_group("narrowed")
 def test_build_and_scan_read_only_their_inputs(tree: Path, tmp_path: Path) -> None:
     found = reads(tree, "build", tmp_path)
     assert "docker/Dockerfile" in found

@@ -18,7 +18,7 @@ from tests.clone import clean_environment, commit, fresh_clone, git, invoke
 from tests.postgres import free_port, wait_until
 from tests.stack import remove
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ship")]
+pytestmark = pytest.mark.system
 
 PAGE = Path("app/web/templates")
 STAGES = ("lint", "test", "build", "scan", "push", "deploy")

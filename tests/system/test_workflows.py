@@ -26,7 +26,7 @@ from tests.clone import ROOT, clean_environment, fresh_clone
 from tests.postgres import free_port, wait_until
 from tests.stack import remove
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("workflows")]
+pytestmark = pytest.mark.system
 
 WORKFLOW = ROOT / ".github/workflows/ci-cd.yml"
 EMBEDDED = 10004
