@@ -148,8 +148,13 @@ def converge(
             if turning and 0 < running < desired and _pauses(service):
                 first_proven()
                 go_on(swarm, service)
+            name = asked["Spec"]["Name"].removeprefix(f"{stack}_")
             if running < desired:
-                waiting.append(f"{asked['Spec']['Name'].removeprefix(stack + '_')} {running}/{desired}")
+                waiting.append(f"{name} {running}/{desired}")
+            # What is put back serves again only when nothing else answers any more.
+            waiting += [
+                f"the end of a {name}" for task in tasks if not interruptible and _leaves(task, asked)
+            ]
         if not waiting:
             for service in swarm.services(stack) if interruptible else ():
                 if _pauses(service):
@@ -188,6 +193,11 @@ def _progress(service: Json, tasks: list[Json]) -> tuple[int, int]:
     desired = mode["Replicated"].get("Replicas", 1) if "Replicated" in mode else max(len(alive), 1)
     running = [task for task in alive if task["Status"]["State"] == "running" and follows(task, service)]
     return min(len(running), desired), desired
+
+
+def _leaves(task: Json, service: Json) -> bool:
+    """Tell whether a task of another specification still runs, though it is told to stop."""
+    return bool(task["Status"]["State"] == "running") and not follows(task, service)
 
 
 def follows(task: Json, service: Json) -> bool:

@@ -178,6 +178,10 @@ def written(
                 member.size = size
                 tar.addfile(member, content)
 
+            for folder in ("blobs", "blobs/sha256"):  # readers that index the tar by folder need them
+                directory = tarfile.TarInfo(folder)
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(directory)
             for name, text in (
                 ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
                 ("index.json", json.dumps(index).encode()),
