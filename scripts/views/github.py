@@ -8,30 +8,25 @@ annotations of a kind a step, GITHUB_OUTPUT) and "Adding a job summary" (1 MiB a
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from scripts.pipeline.events import (
-    Event,
     Notice,
     RunFinished,
-    RunStarted,
     StageFinished,
     StageOutput,
     StageStarted,
 )
 from scripts.views.board import Board, Row
 from scripts.views.findings import findings
-from scripts.views.listener import Listener
-from scripts.views.paper import Paper, clean
+from scripts.views.paper import clean
 from scripts.views.plain import (
     LAST_LINES,
     MOST_LINES,
     QUIET_SECONDS,
     Block,
-    headline,
-    still_running,
+    Transcript,
     summary,
     verdict,
 )
@@ -43,7 +38,7 @@ SUMMARY_LINES = 40
 """Telling lines of each failed stage in the step's summary."""
 
 
-class GitHub(Listener):
+class GitHub(Transcript):
     """Write a run as GitHub Actions shows it best."""
 
     def __init__(
@@ -55,29 +50,13 @@ class GitHub(Listener):
         quiet_seconds: float = QUIET_SECONDS,
         token: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
-        self._paper = Paper(stream)
+        super().__init__(stream, quiet_seconds)
         self._root = root
         self._summary = variables.get("GITHUB_STEP_SUMMARY", "")
         self._outputs = variables.get("GITHUB_OUTPUT", "")
-        self._quiet_seconds = quiet_seconds
         self._token = token
-        self._board = Board()
-        self._blocks: dict[str, Block] = {}
         self._annotations: list[str] = []
         self._unshown = 0
-        self._printed: datetime | None = None
-
-    def handle(self, event: Event) -> None:
-        """Bring the board up to date and print what the event calls for, or a sign of life after a while."""
-        self._board.handle(event)
-        super().handle(event)
-        quiet = (event.at - self._printed).total_seconds() if self._printed else 0.0
-        if quiet >= self._quiet_seconds and self._board.running():
-            self._say(still_running(self._board, event.at))
-
-    def run_started(self, event: RunStarted) -> None:
-        """Name the environment, the commit and the run."""
-        self._say(headline(self._board))
 
     def stage_started(self, event: StageStarted) -> None:
         """Begin to keep the stage's lines: whether they are folded is known only at its end."""
@@ -149,12 +128,8 @@ class GitHub(Listener):
         self._unshown += max(len(commands) - room, 0)
 
     def _say(self, *lines: str) -> None:
+        """Print words of our own, which may hold no command."""
         self._print(*map(harmless, lines))
-
-    def _print(self, *lines: str) -> None:
-        if lines:
-            self._paper.line(*lines)
-            self._printed = self._board.now
 
     def _append(self, path: str, text: str) -> None:
         if not path or not text:

@@ -64,16 +64,14 @@ class Block:
         return [*note, *self._late]
 
 
-class Plain(Listener):
-    """Write a run to a stream that is no terminal."""
+class Transcript(Listener):
+    """A view of lines that stay: it begins with a headline and gives a sign of life when all is quiet."""
 
-    def __init__(self, stream: TextIO, *, quiet_seconds: float = QUIET_SECONDS) -> None:
+    def __init__(self, stream: TextIO, quiet_seconds: float) -> None:
         self._paper = Paper(stream)
         self._quiet_seconds = quiet_seconds
         self._board = Board()
         self._blocks: dict[str, Block] = {}
-        self._floor = ""
-        self._done: list[str] = []
         self._printed: datetime | None = None
 
     def handle(self, event: Event) -> None:
@@ -82,11 +80,29 @@ class Plain(Listener):
         super().handle(event)
         quiet = (event.at - self._printed).total_seconds() if self._printed else 0.0
         if quiet >= self._quiet_seconds and self._board.running():
-            self._print(still_running(self._board, event.at))
+            self._say(still_running(self._board, event.at))
 
     def run_started(self, event: RunStarted) -> None:
         """Name the environment, the commit and the run."""
-        self._print(headline(self._board))
+        self._say(headline(self._board))
+
+    def _say(self, *lines: str) -> None:
+        """Print words of our own."""
+        self._print(*lines)
+
+    def _print(self, *lines: str) -> None:
+        if lines:
+            self._paper.line(*lines)
+            self._printed = self._board.now
+
+
+class Plain(Transcript):
+    """Write a run to a stream that is no terminal."""
+
+    def __init__(self, stream: TextIO, *, quiet_seconds: float = QUIET_SECONDS) -> None:
+        super().__init__(stream, quiet_seconds)
+        self._floor = ""
+        self._done: list[str] = []
 
     def stage_started(self, event: StageStarted) -> None:
         """Give the floor to the first stage; the others wait."""
@@ -157,11 +173,6 @@ class Plain(Listener):
         if block is not None:
             self._print(*block.rest(self._board.log_of(stage)))
         self._print(*verdict(row, self._board, self._paper.marks))
-
-    def _print(self, *lines: str) -> None:
-        if lines:
-            self._paper.line(*lines)
-            self._printed = self._board.now
 
 
 def headline(board: Board) -> str:
