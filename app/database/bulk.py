@@ -1,19 +1,19 @@
 """Load many rows at once: the same table and the same result on SQLite and PostgreSQL.
 
 PostgreSQL takes the rows by COPY, into the table itself or, where rows may exist already, into a staging
-table from which they are upserted. CSV is used because the standard library encodes it in C and it fits
-every column type; binary COPY must know each type, and docs/performance.md shows what it would save. SQLite
-takes the rows by executemany in the transaction's one IMMEDIATE lock. Rows are read once, in batches, so
-ten million of them need no more memory than one batch.
+table from which they are upserted. They go in binary, the faster (docs/performance.md), as long as every
+value is of its column's own type, and as CSV, which fits every type, from the first batch where one is not.
+SQLite takes the rows by executemany in the transaction's one IMMEDIATE lock. Rows are read once, in batches,
+so ten million of them need no more memory than one batch.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,6 +23,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, SupportsFloat
 
+from app.database.binary_copy import HEADER, TRAILER, CannotPackError, Packer, json_text, packer_for
 from app.database.sqlstates import CARDINALITY, sqlstate_of
 
 if TYPE_CHECKING:
@@ -99,12 +100,15 @@ class _Source:
         self._names = names
         self._converters = converters
 
-    def batches(self, plain: Set[type], by_type: Mapping[type, Convert]) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield lists of tuples whose values have a type in `plain` or were converted by `by_type`."""
+    def batches(self) -> Iterator[list[Sequence[Any]]]:
+        """Yield the columns of the next rows, each as long as there are rows in the batch."""
         while batch := list(islice(self._rows, BATCH)):
-            ready = self._convert(self._tuples(batch), plain, by_type)
+            columns = self._columns(self._tuples(batch))
+            for index, convert in enumerate(self._converters):
+                if convert is not None:
+                    columns[index] = [convert(value) for value in columns[index]]
             self.read += len(batch)
-            yield ready
+            yield columns
 
     def _tuples(self, batch: list[Row]) -> list[tuple[Any, ...]]:
         names = self._names
@@ -119,11 +123,9 @@ class _Source:
             ) from None
         return batch  # type: ignore[return-value]
 
-    def _convert(
-        self, batch: list[tuple[Any, ...]], plain: Set[type], by_type: Mapping[type, Convert]
-    ) -> list[tuple[Any, ...]]:
+    def _columns(self, batch: list[tuple[Any, ...]]) -> list[Sequence[Any]]:
         try:
-            columns: list[Any] = list(zip(*batch, strict=True))
+            columns: list[Sequence[Any]] = list(zip(*batch, strict=True))
         except ValueError:
             columns = []
         if len(columns) != len(self._names):
@@ -131,20 +133,24 @@ class _Source:
                 f"A row among {self.read + 1} to {self.read + len(batch)} does not have "
                 f"{len(self._names)} values: {', '.join(self._names)}."
             )
-        changed = False
-        for index, convert in enumerate(self._converters):
-            if convert is not None:
-                columns[index] = [convert(value) for value in columns[index]]
-                changed = True
-            odd = set(map(type, columns[index])) - plain
-            if odd:
-                table = {kind: _converter(kind, by_type) for kind in odd}
-                columns[index] = [
-                    table[kind](value) if (kind := type(value)) in table else value
-                    for value in columns[index]
-                ]
-                changed = True
-        return list(zip(*columns, strict=True)) if changed else batch
+        return columns
+
+
+def _rows_of(
+    columns: Sequence[Sequence[Any]], plain: Set[type], by_type: Mapping[type, Convert]
+) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of a batch; their values have a type in `plain` or were converted by `by_type`."""
+    fitting: list[Sequence[Any]] = []
+    for column in columns:
+        odd = set(map(type, column)) - plain
+        if odd:
+            table = {kind: _converter(kind, by_type) for kind in odd}
+            fitting.append(
+                [table[kind](value) if (kind := type(value)) in table else value for value in column]
+            )
+        else:
+            fitting.append(column)
+    return zip(*fitting, strict=True)
 
 
 class _Target:
@@ -158,7 +164,7 @@ class _Target:
         self._on_conflict = on_conflict
         self.table = ".".join(quote(part) for part in str(table).split("."))
         self.columns = ", ".join(quote(name) for name in names)
-        self._count = len(names)
+        self._names = names
         if isinstance(on_conflict, Upsert):
             unknown = [name for name in (*on_conflict.keys, *(on_conflict.update or ())) if name not in names]
             if unknown or not on_conflict.keys:
@@ -175,10 +181,12 @@ class _Target:
 
     def from_sqlite(self, source: _Source) -> int:
         """Insert by executemany, which takes the rows one by one from the generator."""
-        marks = ", ".join("?" * self._count)
+        marks = ", ".join("?" * len(self._names))
         statement = f"INSERT INTO {self.table} ({self.columns}) VALUES ({marks}){self.clause}"  # noqa: S608
         with self._transaction.driver() as raw:
-            rows = chain.from_iterable(source.batches(_SQLITE_TYPES, _SQLITE_CONVERTERS))
+            rows = chain.from_iterable(
+                _rows_of(batch, _SQLITE_TYPES, _SQLITE_CONVERTERS) for batch in source.batches()
+            )
             return int(raw.executemany(statement, rows).rowcount)
 
     def from_copy(self, source: _Source) -> int:
@@ -217,11 +225,21 @@ class _Target:
         return int(self._transaction.execute(f"{insert} {last}{self.clause}").rowcount)
 
     def _copy(self, into: str, source: _Source) -> int:
-        stream = _CsvStream(source)
-        statement = f"COPY {into} ({self.columns}) FROM STDIN (FORMAT csv, NULL '{_Null()}')"
+        batches = source.batches()
+        copied = 0
+        packer = packer_for(self._transaction, into, self._names)
+        if packer is not None:
+            binary = _BinaryStream(batches, packer)
+            copied = self._run_copy(into, binary, "FORMAT binary")
+            if binary.refused is None:
+                return copied
+            batches = chain((binary.refused,), batches)
+        return copied + self._run_copy(into, _CsvStream(batches), f"FORMAT csv, NULL '{_Null()}'")
+
+    def _run_copy(self, into: str, stream: _Stream, options: str) -> int:
         with self._transaction.driver() as raw, raw.cursor() as cursor:
             try:
-                cursor.copy_expert(statement, stream, 1 << 16)
+                cursor.copy_expert(f"COPY {into} ({self.columns}) FROM STDIN ({options})", stream, 1 << 16)
             except Exception:
                 if stream.error is not None:
                     raise stream.error from None  # the rows' own error, not the driver's report of it
@@ -229,30 +247,66 @@ class _Target:
             return int(cursor.rowcount)
 
 
-class _CsvStream:
-    """A file that encodes the next batch when it is read."""
+class _Stream(ABC):
+    """A file that encodes the next batch when it is read, and keeps what went wrong with the rows."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, batches: Iterator[list[Sequence[Any]]]) -> None:
         self.error: Exception | None = None
-        self._batches = source.batches(_COPY_TYPES, _COPY_CONVERTERS)
+        self._batches = batches
+
+    def read(self, _size: int = -1) -> str | bytes:
+        """Return one encoded batch, and nothing at the end."""
+        try:
+            return self._next()
+        except Exception as error:
+            self.error = error
+            raise
+
+    @abstractmethod
+    def _next(self) -> str | bytes: ...
+
+
+class _BinaryStream(_Stream):
+    """Batches in COPY's binary format, up to the first that cannot be packed, which is kept."""
+
+    def __init__(self, batches: Iterator[list[Sequence[Any]]], packer: Packer) -> None:
+        super().__init__(batches)
+        self.refused: list[Sequence[Any]] | None = None
+        self._pieces = self._encoded(packer)
+
+    def _next(self) -> bytes:
+        return next(self._pieces, b"")
+
+    def _encoded(self, packer: Packer) -> Iterator[bytes]:
+        yield HEADER
+        for batch in self._batches:
+            try:
+                packed = packer.pack(batch)
+            except CannotPackError:
+                self.refused = batch
+                break
+            yield packed
+        yield TRAILER
+
+
+class _CsvStream(_Stream):
+    """Batches as CSV."""
+
+    def __init__(self, batches: Iterator[list[Sequence[Any]]]) -> None:
+        super().__init__(batches)
         self._buffer = io.StringIO(newline="")
         # Every text is quoted: an unquoted one could be the mark for NULL, or `\.`, which ends the data
         # before PostgreSQL 18. Quoting only what must be quoted is faster until it loses rows.
         self._writer = csv.writer(self._buffer, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
 
-    def read(self, _size: int = -1) -> str:
-        """Return one encoded batch, and nothing at the end."""
-        try:
-            batch = next(self._batches, None)
-            if batch is None:
-                return ""
-            self._buffer.seek(0)
-            self._buffer.truncate()
-            self._writer.writerows(batch)
-            return self._buffer.getvalue()
-        except Exception as error:
-            self.error = error
-            raise
+    def _next(self) -> str:
+        batch = next(self._batches, None)
+        if batch is None:
+            return ""
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        self._writer.writerows(_rows_of(batch, _COPY_TYPES, _COPY_CONVERTERS))
+        return self._buffer.getvalue()
 
 
 class _Null(SupportsFloat):
@@ -272,18 +326,14 @@ _COPY_TYPES: Final[frozenset[type]] = frozenset(
 _SQLITE_TYPES: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
 _COPY_CONVERTERS: Final[Mapping[type, Convert]] = {
     type(None): lambda _: _NULL,
     bytes: lambda value: "\\x" + value.hex(),
     bytearray: lambda value: "\\x" + value.hex(),
     memoryview: lambda value: "\\x" + value.hex(),
-    dict: _json,
-    list: _json,
-    tuple: _json,
+    dict: json_text,
+    list: json_text,
+    tuple: json_text,
     str: str,
     int: int,
 }
@@ -295,9 +345,9 @@ _SQLITE_CONVERTERS: Final[Mapping[type, Convert]] = {
     uuid.UUID: str,
     bytearray: bytes,
     memoryview: bytes,
-    dict: _json,
-    list: _json,
-    tuple: _json,
+    dict: json_text,
+    list: json_text,
+    tuple: json_text,
     str: str,
     int: int,
 }
