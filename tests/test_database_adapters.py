@@ -334,6 +334,15 @@ def test_pooler_sets_its_time_outs_for_each_transaction(database: Database) -> N
         with manager.transaction(read_only=True) as tx:
             assert tx.scalar("SHOW transaction_read_only") == "on"
         assert manager.load("pg_temp.x", []).read == 0
+        # A transaction in which nothing was run ends too, or it would keep the pooler's server session.
+        with manager.transaction(read_only=True):
+            pass
+        with manager.transaction():
+            pass
+        assert database.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
+        ) == [(0,)]
 
 
 # From settings

@@ -1,29 +1,20 @@
-"""Whole servers that die, freeze, follow and are promoted, and PgBouncer in transaction mode."""
+"""Whole servers that die, freeze, follow and are promoted."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.database import ConnectionManager, FeatureRefused, Limits, NotSent, RolledBack, Upsert, health
+from app.database import ConnectionManager, Limits, NotSent, RolledBack, health
 from app.database.adapters.local import Local
-from app.database.adapters.pooler import Pooler
 from tests.postgres import (
-    UNPRIVILEGED,
     Server,
     debian_binaries,
-    free_port,
     wait_until,
     wheel_binaries,
 )
@@ -184,134 +175,3 @@ def _started(server: Server) -> bool:
     except AssertionError:
         return False
     return True
-
-
-# PgBouncer
-
-
-class Bouncer:
-    """PgBouncer in transaction mode in front of a server."""
-
-    def __init__(self, server: Server, *, size: int = 2) -> None:
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="slipway-bouncer-"))
-        self.folder.chmod(0o755)
-        (self.folder / "users").write_text('"slipway" ""\n')
-        (self.folder / "users").chmod(0o644)
-        ini = self.folder / "pgbouncer.ini"
-        ini.write_text(
-            f"[databases]\npostgres = host=127.0.0.1 port={server.port} dbname=postgres\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = trust\nauth_file = {self.folder}/users\npool_mode = transaction\n"
-            f"default_pool_size = {size}\nmax_client_conn = 100\nserver_login_retry = 0.1\n"
-        )
-        ini.chmod(0o644)
-        self.process = subprocess.Popen(
-            [shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") or "pgbouncer", str(ini)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **({"user": UNPRIVILEGED} if os.geteuid() == 0 else {}),
-        )
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-
-@pytest.fixture
-def bounced() -> Iterator[tuple[Server, Bouncer]]:
-    """A server with a table, and PgBouncer in front of it with two server connections."""
-    if shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("needs Debian's package pgbouncer")
-    server = Server.create()
-    bouncer = Bouncer(server)
-    try:
-        server.execute("CREATE TABLE entry (id integer PRIMARY KEY)")
-        yield server, bouncer
-    finally:
-        bouncer.stop()
-        shutil.rmtree(bouncer.folder)
-        server.remove()
-
-
-def pooler(bouncer: Bouncer, **options: Any) -> Pooler:
-    return Pooler(
-        host="127.0.0.1",
-        port=bouncer.port,
-        database="postgres",
-        user="slipway",
-        sslmode="disable",
-        **options,
-    )
-
-
-def test_many_clients_share_two_server_sessions_and_none_sees_anothers(
-    bounced: tuple[Server, Bouncer],
-) -> None:
-    server, bouncer = bounced
-    adapter = pooler(bouncer, statement_timeout=7.0)
-    with ConnectionManager([adapter], limits=Limits(pool_size=8)) as manager:
-        pids: set[int] = set()
-
-        def work(number: int) -> None:
-            for step in range(10):
-                with manager.transaction() as tx:
-                    assert tx.scalar("SHOW statement_timeout") == "7s"
-                    tx.execute("INSERT INTO entry VALUES (:id)", {"id": number * 100 + step})
-                    pids.add(tx.scalar("SELECT pg_backend_pid()"))
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(pids) <= 2
-        assert server.execute("SELECT count(*) FROM entry") == [(80,)]
-        # Nothing of ours stays on a server session that the next client gets.
-        with manager.transaction() as tx, pytest.raises(FeatureRefused, match="direct"):
-            tx.execute("SELECT pg_advisory_lock(1)")
-        loaded = manager.load(
-            "entry", ((number,) for number in range(1000)), columns=("id",), on_conflict=Upsert(keys=("id",))
-        )
-        assert loaded.read == 1000
-
-
-def test_the_pooler_is_preferred_left_when_it_dies_and_taken_again(bounced: tuple[Server, Bouncer]) -> None:
-    server, bouncer = bounced
-    with ConnectionManager([pooler(bouncer), route("direct", server)], limits=QUICK) as manager:
-        assert write(manager, 1) == "pooler"
-        identities = {status.identity for status in manager.probe()}
-        assert len(identities) == 1
-        bouncer.stop()
-        assert write(manager, 2) == "direct"
-        bouncer.process = subprocess.Popen(
-            bouncer.process.args,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **({"user": UNPRIVILEGED} if os.geteuid() == 0 else {}),
-        )
-        wait_until(lambda: manager.active == "pooler", what="failing back to the pooler")
-        assert write(manager, 3) == "pooler"
-
-
-def test_a_lost_commit_through_the_pooler_can_be_looked_up(bounced: tuple[Server, Bouncer]) -> None:
-    server, bouncer = bounced
-    from tests.tcp_proxy import TcpProxy
-
-    between = TcpProxy(bouncer.port)
-    try:
-        adapter = Pooler(
-            host="127.0.0.1", port=between.port, database="postgres", user="slipway", sslmode="disable"
-        )
-        with ConnectionManager([adapter], limits=QUICK) as manager:
-            write(manager, 1)
-            between.cut_before_commit()
-            write(manager, 2)
-            between.cut_after_commit()
-            write(manager, 3)
-        assert [row[0] for row in server.execute("SELECT id FROM entry ORDER BY id")] == [1, 2, 3]
-    finally:
-        between.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.database.adapters.direct import Direct
 from app.database.adapters.session_rules import refuse_session_features
+from app.database.errors import LoginRefused
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -43,5 +44,17 @@ class Pooler(Direct):
     def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
         """Begin, and set the time-outs for this transaction only."""
         super().begin(connection, raw, read_only=read_only)
+        connection.begin()  # or SQLAlchemy would not end a transaction in which nothing else was run
         with raw.cursor() as cursor:
             cursor.execute(self._set_local)
+
+    def explain(self, error: BaseException) -> Exception:
+        """Tell a database that the pooler has no rule for from a server that is down."""
+        if "no such database" in str(error):
+            return LoginRefused(
+                f"The pooler knows no database {self.database!r}.",
+                where=self.describe(),
+                next_step="Add it, or a rule `*` for every one, to PgBouncer's [databases], or use the "
+                "direct adapter.",
+            )
+        return super().explain(error)

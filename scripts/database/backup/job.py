@@ -90,7 +90,7 @@ def prove(path: Path, database: "Database") -> Manifest:
     Raises BackupError when it does not restore or differs.
     """
     with archive.reading(path) as (file, manifest):
-        refuse_other_engine(manifest, database, path)
+        refuse_unfit(manifest, database, path)
         if manifest.engine == "sqlite":
             with tempfile.TemporaryDirectory(prefix="slipway-verify-") as scratch:
                 sqlite.restore(file, manifest, Path(scratch) / "verify.sqlite3", live=False)
@@ -110,7 +110,7 @@ def restore(path: Path, database: "Database", *, to: str | None = None) -> Resto
     """
     started = time.monotonic()
     with archive.reading(path) as (file, manifest):
-        refuse_other_engine(manifest, database, path)
+        refuse_unfit(manifest, database, path)
         if manifest.engine == "sqlite":
             target = Path(to) if to else database.sqlite_path
             live = target.resolve() == database.sqlite_path.resolve()
@@ -192,8 +192,12 @@ def route(database: "Database") -> "PostgreSQL":
     return cast("PostgreSQL", (plain or routes)[0])
 
 
-def refuse_other_engine(manifest: Manifest, database: "Database", path: Path) -> None:
-    """Raise RestoreRefusedError when the backup is of another engine than the settings name."""
+def refuse_unfit(manifest: Manifest, database: "Database", path: Path) -> None:
+    """Raise when these settings cannot take the backup.
+
+    RestoreRefusedError when they name another engine, BackupError when their only route is a pooler and the
+    backup needs pg_restore.
+    """
     here = engine(database)
     if manifest.engine != here:
         raise RestoreRefusedError(
@@ -201,6 +205,8 @@ def refuse_other_engine(manifest: Manifest, database: "Database", path: Path) ->
             str(path),
             "choose the environment it was made in with --env, or set DB_ADAPTER_ORDER",
         )
+    if manifest.method == "pg_dump" and route(database).kind == "pooler":
+        raise postgresql.needs_session("pg_restore", route(database), "take a backup by --method=copy")
 
 
 def checked_name(name: str) -> str:

@@ -82,9 +82,11 @@ def dump(adapter: "PostgreSQL", writer: Writer, *, method: str = "auto") -> Mani
 
     Raises BackupError when pg_dump is asked for and none fits, or when it fails.
     """
+    # pg_dump sets session parameters before it begins, which a pooler would hand to the next client.
+    if method == "pg_dump" and adapter.kind == "pooler":
+        raise needs_session("pg_dump", adapter, "use --method=copy")
     with snapshot(adapter) as cursor:
         version = cursor.connection.server_version // 10000
-        # pg_dump sets session parameters before it begins, which a pooler would hand to the next client.
         program = None if method == "copy" or adapter.kind == "pooler" else tools.find("pg_dump", version)
         if program is None and method == "pg_dump":
             raise BackupError(
@@ -114,6 +116,15 @@ def dump(adapter: "PostgreSQL", writer: Writer, *, method: str = "auto") -> Mani
                 with writer.member(ROWS.format(f"{schema}.{name}"), compress=True) as member:
                     cursor.copy_expert(f"COPY {quoted(schema, name)} TO STDOUT", member)
     return finish(writer, found)
+
+
+def needs_session(program: str, adapter: "PostgreSQL", instead: str) -> BackupError:
+    """Return the error for a program of PostgreSQL's that is asked to go through a pooler."""
+    return BackupError(
+        f"{program} cannot go through a pooler: the next client would get the session as it leaves it.",
+        adapter.describe(),
+        f"put direct or local into DB_ADAPTER_ORDER, or {instead}",
+    )
 
 
 def parameters(adapter: "PostgreSQL") -> dict[str, Any]:
