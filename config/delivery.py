@@ -53,7 +53,6 @@ class Delivery:
         Name(pattern=r"[a-z0-9][a-z0-9_-]{0,62}", rule="1 to 63 lower-case letters, digits, _ and -"),
         "slipway-<environment>",
     )
-    replicas: int = variable("REPLICAS", "Containers of the service", Integer(minimum=1, maximum=100), 2)
     limit_memory: str = variable("LIMIT_MEMORY", "Most memory a container", Memory(), "256M")
     limit_cpus: float = variable(
         "LIMIT_CPUS", "Most CPUs a container", Number(minimum=0.05, maximum=256, unit="CPUs"), 1.0

@@ -57,6 +57,14 @@ class Name(Text):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Identity(Text):
+    """What one PostgreSQL database calls itself, or nothing: system identifier, number and name."""
+
+    pattern: str = r"(postgresql:\d+/\d+/\S+)?"
+    rule: str = "what `invoke db.status` shows as identity"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Integer(Text):
     """A whole number from `minimum` to `maximum`."""
 

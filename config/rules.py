@@ -142,7 +142,7 @@ def tls_of(values: Values, name: str, hosts: list[str]) -> Iterator[Problem]:
 def root_certificate(values: Values) -> Iterator[Problem]:
     """The certificates that sign the server's are there."""
     path = values["DB_SSLROOTCERT"]
-    seen_from_the_container = "REPLICAS" not in values.readings
+    seen_from_the_container = "REGISTRY" not in values.readings
     if path is not None and str(path) != "system" and seen_from_the_container and not path.is_file():
         fix = "Mount the file, or leave the variable out for the system's certificates"
         yield from values.problem("root-certificate", "DB_SSLROOTCERT", "the file is there", fix)
@@ -152,8 +152,7 @@ def pool_budget(values: Values) -> Iterator[Problem]:
     """All containers together, one more while an update runs, fit into the server's connections."""
     if set(values["DB_ADAPTER_ORDER"]) & {"direct", "local"}:
         limit = values["DB_SERVER_MAX_CONNECTIONS"] - RESERVED_CONNECTIONS
-        replicas = values["REPLICAS"] + 1 if "REPLICAS" in values.readings else 1
-        if values["DB_POOL_SIZE"] * values["WEB_WORKERS"] * replicas > limit:
+        if values["DB_POOL_SIZE"] * values["WEB_WORKERS"] * (values["REPLICAS"] + 1) > limit:
             most = f"DB_SERVER_MAX_CONNECTIONS - {RESERVED_CONNECTIONS}"
             rule = f"DB_POOL_SIZE x WEB_WORKERS x (REPLICAS + 1) is at most {most}"
             fix = "Lower DB_POOL_SIZE, or go through the pooler"

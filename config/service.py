@@ -3,7 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.kinds import Address, Boolean, Choice, File, Hidden, Host, Integer, Name, Names, Number, Url
+from config.kinds import (
+    Address,
+    Boolean,
+    Choice,
+    File,
+    Hidden,
+    Host,
+    Identity,
+    Integer,
+    Name,
+    Names,
+    Number,
+    Url,
+)
 from config.secret import Secret
 from config.variables import variable
 
@@ -19,6 +32,7 @@ class Web:
 
     host: str = variable("WEB_HOST", "Address that the service listens on", Host(), "0.0.0.0")  # noqa: S104 (a container's port is published by the proxy only)
     port: int = variable("WEB_PORT", "Port that the service listens on", PORT, 8000)
+    replicas: int = variable("REPLICAS", "Containers of the service", Integer(minimum=1, maximum=100), 2)
     workers: int = variable("WEB_WORKERS", "Worker processes a container", Integer(minimum=1, maximum=64), 1)
     threads: int = variable("WEB_THREADS", "Threads a worker", Integer(minimum=1, maximum=256), 4)
     drain_seconds: float = variable(
@@ -93,6 +107,13 @@ class Database:
         "DB_REPLICA_HOST", "Read-only copy for reads that allow it", Host(), "", example="replica.internal"
     )
     replica_port: int = variable("DB_REPLICA_PORT", "Port of that copy", PORT, 5432)
+    identity: str = variable(
+        "DB_IDENTITY",
+        "The one database that is accepted, as `db.status` names it; empty for the first that answers",
+        Identity(),
+        "",
+        example="postgresql:7571234567890123456/16384/slipway",
+    )
     pool_size: int = variable(
         "DB_POOL_SIZE", "Most connections a worker", Integer(minimum=1, maximum=1000), 5
     )

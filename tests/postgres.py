@@ -108,6 +108,7 @@ class Settings:
     pooler_sslmode: str = "disable"
     replica_host: str = ""
     replica_port: int = 5432
+    identity: str = ""
     pool_size: int = 5
     pool_max_waiting: int = 50
     budget_seconds: float = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +378,15 @@ def test_pools_that_exceed_the_servers_limit_are_refused() -> None:
         )
     assert "DB_POOL_SIZE to 4" in str(caught.value)
     check_capacity(5, 1, 16, 97)
+
+
+def test_a_poolers_clients_do_not_count_as_connections_of_the_server() -> None:
+    pooler = Settings(adapter_order=("pooler",), pooler_host="db", pool_size=50)
+    ConnectionManager.from_settings(pooler, processes=20).close()
+    with pytest.raises(AdapterMisconfigured, match="need 1040"):
+        ConnectionManager.from_settings(
+            replace(pooler, adapter_order=("pooler", "direct"), host="db"), processes=20
+        )
 
 
 def test_pools_that_exceed_what_the_server_really_gives_are_refused(database: Database) -> None:

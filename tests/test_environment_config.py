@@ -26,7 +26,7 @@ def test_development_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_container_gets_the_app_part_only(tmp_path: Path) -> None:
-    settings = load("testing", sources(tmp_path, REPLICAS="none"), part="app")
+    settings = load("testing", sources(tmp_path, LIMIT_PIDS="none"), part="app")
     assert settings.delivery is None
 
 

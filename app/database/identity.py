@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Identity:
-    """The database in use: known from the start, or learned from the first connection.
+    """The database in use: named by DB_IDENTITY, or learned from the first connection.
 
     PostgreSQL names itself by the cluster's system identifier, which replicas share, and the database's
     number and name; SQLite by the file. The timeline rises with each promotion: a primary on an older one is
@@ -22,6 +22,7 @@ class Identity:
     def __init__(self, expected: str | None = None) -> None:
         self._lock = threading.Lock()
         self._expected = expected
+        self._named = expected is not None
         self._timeline = 0
 
     def admit(self, facts: Facts) -> None:
@@ -30,11 +31,12 @@ class Identity:
             if self._expected is None:
                 self._expected = facts.identity
             if facts.identity != self._expected:
+                remedy = "set DB_IDENTITY to the new one" if self._named else "restart the program"
                 raise WrongDatabase(
-                    "This route leads to another database than the one in use, so it is refused.",
-                    where=f"in use: {self._expected}; here: {facts.identity}",
+                    f"This route leads to another database than the one {self._known_as}, so it is refused.",
+                    where=f"{self._known_as}: {self._expected}; here: {facts.identity}",
                     next_step="Name only routes to one database in DB_ADAPTER_ORDER; when it was replaced on "
-                    "purpose, restart the program.",
+                    f"purpose, {remedy}.",
                 )
             if facts.writable:
                 if facts.timeline < self._timeline:
@@ -44,6 +46,10 @@ class Identity:
                         next_step="Rejoin the old primary as a replica, or take away its address.",
                     )
                 self._timeline = facts.timeline
+
+    @property
+    def _known_as(self) -> str:
+        return "named by DB_IDENTITY" if self._named else "in use"
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""

@@ -62,19 +62,23 @@ class ConnectionManager:
         *,
         password: Password | None = None,
         processes: int = 1,
-        identity: str | None = None,
     ) -> ConnectionManager:
         """Build a manager from the `database` group of the settings; connects to nothing yet.
 
         `password` is asked at every connect, so that a rotated secret is used without a restart; by default
-        the settings' own is used. `processes` is workers times replicas. Raise AdapterMisconfigured when a
-        rule of an adapter is broken or when all pools together exceed the server's limit.
+        the settings' own is used. `processes` is all that share the server: workers times replicas. Raise
+        AdapterMisconfigured when a rule of an adapter is broken or when all pools together exceed the
+        server's limit; a pooler's clients do not count.
         """
         adapters, replicas = adapters_of(settings, password)
-        if adapters[0].dialect == "postgresql":
+        if any(adapter.kind in ("local", "direct") for adapter in adapters):
             check_capacity(settings.pool_size, len(adapters), processes, settings.server_max_connections)
         return cls(
-            adapters, replicas=replicas, limits=limits_of(settings), identity=identity, processes=processes
+            adapters,
+            replicas=replicas,
+            limits=limits_of(settings),
+            identity=settings.identity or None,
+            processes=processes,
         )
 
     def __enter__(self) -> ConnectionManager:

@@ -57,6 +57,8 @@ class DatabaseSettings(Protocol):
     @property
     def replica_port(self) -> int: ...  # noqa: D102
     @property
+    def identity(self) -> str: ...  # noqa: D102
+    @property
     def pool_size(self) -> int: ...  # noqa: D102
     @property
     def pool_max_waiting(self) -> int: ...  # noqa: D102

@@ -51,12 +51,13 @@ def examine(settings: Settings, *, budget: float = START_BUDGET) -> int:
     from .readiness import ask
 
     try:
-        manager = ConnectionManager.from_settings(settings.database, processes=settings.web.workers)
+        manager = ConnectionManager.from_settings(settings.database, processes=processes(settings))
     except DatabaseError as problem:
         sys.stderr.write(f"{problem}\n")
         return problem.exit_code
     try:
         manager.run(lambda _tx: None, read_only=True, budget=budget)
+        manager.check_server_limit()
         answer = ask(manager, budget=budget)
         if answer.reason == "schema-behind":
             _log.warning("%s; not ready until then", answer.detail)
@@ -68,6 +69,11 @@ def examine(settings: Settings, *, budget: float = START_BUDGET) -> int:
     finally:
         manager.close()
     return 0
+
+
+def processes(settings: Settings) -> int:
+    """Return how many processes share the database's server while an update runs one replica more."""
+    return settings.web.workers * (settings.web.replicas + 1)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
@@ -109,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
 
         application = create_app(
             self.settings,
-            ConnectionManager.from_settings(self.settings.database, processes=self.settings.web.workers),
+            ConnectionManager.from_settings(self.settings.database, processes=processes(self.settings)),
         )
         self._service = application.extensions["slipway"]
         _started()
@@ -136,7 +142,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             _log.error("reload refused, serving on with the old settings: %s", problem)
             return
         old = self._service.replace(
-            settings, ConnectionManager.from_settings(settings.database, processes=settings.web.workers)
+            settings, ConnectionManager.from_settings(settings.database, processes=processes(settings))
         )
         logs.configure(settings)
         old.close()

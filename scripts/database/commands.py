@@ -119,18 +119,28 @@ def status(env: str, *, json: bool) -> Answer:
 
     with opened(env) as manager:
         found = runner.status(manager)
-        database = next(route.description for route in manager.status() if route.active)
+        route = next(route for route in manager.status() if route.active)
     code = int(not found.at_head)
     if json:
-        document = {"database": database, **asdict(found), "at_head": found.at_head}
+        document = {
+            "database": route.description,
+            "identity": route.identity,
+            **asdict(found),
+            "at_head": found.at_head,
+        }
         return Answer(json_text.dumps(document, indent=2), code)
-    lines = [database, f"  at:      {found.current or 'no schema'}", f"  head:    {found.head}"]
+    lines = [
+        route.description,
+        f"  identity: {route.identity}",
+        f"  at:       {found.current or 'no schema'}",
+        f"  head:     {found.head}",
+    ]
     if found.ahead:
-        lines.append("  ahead:   this code does not know that revision; newer code was here")
+        lines.append("  ahead:    this code does not know that revision; newer code was here")
     if found.pending:
-        lines.append(f"  pending: {', '.join(found.pending)} (`invoke db.upgrade`)")
+        lines.append(f"  pending:  {', '.join(found.pending)} (`invoke db.upgrade`)")
     if found.changed:
-        lines.append(f"  changed: {', '.join(found.changed)} differ from what was applied")
+        lines.append(f"  changed:  {', '.join(found.changed)} differ from what was applied")
     return Answer("\n".join(lines), code)
 
 

@@ -75,7 +75,7 @@ class Target:
             docker_host=delivery.docker_host,
             registry=delivery.registry,
             image_name=delivery.image_name,
-            replicas=delivery.replicas,
+            replicas=settings.web.replicas,
             limit_memory=delivery.limit_memory,
             limit_cpus=delivery.limit_cpus,
             limit_pids=delivery.limit_pids,

@@ -5,47 +5,79 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from app.database import ConnectionManager
-from app.database.errors import AdapterMisconfigured, DatabaseError, NoRoute, WrongDatabase
 from app.web import logs, readiness, server
 from config.settings import Settings
 from tests import postgres as pg
 
 
-@pytest.mark.parametrize(
-    ("found", "code"),
-    [(AdapterMisconfigured("two rules"), 2), (WrongDatabase("another one"), 2), (NoRoute("silence"), 0)],
-)
-def test_a_wrong_database_ends_the_start_and_an_absent_one_does_not(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    found: DatabaseError,
-    code: int,
+@pytest.fixture
+def on_a_server(settings: Settings, database: pg.Database) -> Settings:
+    """Settings of a service on a PostgreSQL database, which is at head."""
+    from app.database.migrations import runner
+
+    with database.manager() as manager:
+        runner.upgrade(manager)
+    asked = database.settings()
+    return replace(
+        settings,
+        database=replace(
+            settings.database,
+            adapter_order=("local",),
+            name=asked.name,
+            user=asked.user,
+            local_host=asked.local_host,
+            local_port=asked.local_port,
+        ),
+    )
+
+
+def with_database(settings: Settings, **changes: Any) -> Settings:
+    return replace(settings, database=replace(settings.database, **changes))
+
+
+def test_the_right_database_lets_the_start_go_on(
+    on_a_server: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_arguments: object, **_named: object) -> None:
-        raise found
-
-    monkeypatch.setattr(ConnectionManager, "run", fail)
-    monkeypatch.setattr(server, "_log", logging.getLogger("unheard"))
-    assert server.examine(settings) == code
-    assert capsys.readouterr().err == (f"{found}\n" if code else "")
+    assert server.examine(on_a_server) == 0
+    assert capsys.readouterr().err == ""
 
 
-def test_a_setting_that_no_adapter_takes_ends_the_start(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_another_database_than_the_settings_name_ends_the_start(
+    on_a_server: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_arguments: object, **_named: object) -> None:
-        raise AdapterMisconfigured("the pools exceed the server")
-
     monkeypatch.setattr(logs, "configure", lambda _settings: None)
-    monkeypatch.setattr(ConnectionManager, "from_settings", fail)
     monkeypatch.setattr(server.GuardedArbiter, "run", lambda _self: pytest.fail("it was started"))
-    assert server.serve(settings) == 2
-    assert "the pools exceed the server" in capsys.readouterr().err
+    assert server.serve(with_database(on_a_server, identity="postgresql:1/2/other")) == 2
+    assert "another database than the one named by DB_IDENTITY" in capsys.readouterr().err
+
+
+def test_more_connections_than_the_server_really_gives_end_the_start(
+    on_a_server: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two replicas, and a third while an update runs."""
+    greedy = with_database(on_a_server, pool_size=40, server_max_connections=5000)
+    assert server.examine(greedy) == 2
+    assert "need 123, and the server gives 97" in capsys.readouterr().err
+
+
+def test_more_connections_than_the_settings_allow_end_the_start_before_any_is_made(
+    on_a_server: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server.examine(with_database(on_a_server, pool_size=40, local_port=1)) == 2
+    assert "need 123, and the server gives 100" in capsys.readouterr().err
+
+
+def test_an_absent_database_does_not_end_the_start(
+    on_a_server: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "_log", logging.getLogger("unheard"))
+    assert server.examine(with_database(on_a_server, local_port=1), budget=0.3) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_ipv6_address_is_bound_in_brackets(settings: Settings) -> None:

@@ -254,14 +254,14 @@ def test_fail_levels(staging: World) -> None:
 
 
 def test_a_container_is_not_asked_for_deliverys_settings(staging: World) -> None:
-    staging.environ |= {"REPLICAS": "none", "PUBLIC_URL": "none"}
+    staging.environ |= {"LIMIT_PIDS": "none", "PUBLIC_URL": "none"}
     settings = load("staging", staging.sources, part="app")
     assert settings.delivery is None
-    assert "REPLICAS" not in settings.public_values("all")
+    assert "LIMIT_PIDS" not in settings.public_values("all")
     with pytest.raises(ConfigurationError) as caught:
         load("staging", staging.sources)
     assert caught.value.environment == "staging"
-    assert {problem.variable for problem in caught.value.problems} == {"REPLICAS", "PUBLIC_URL"}
+    assert {problem.variable for problem in caught.value.problems} == {"LIMIT_PIDS", "PUBLIC_URL"}
 
 
 def test_defaults_that_follow_from_others(world: World) -> None:
@@ -317,8 +317,8 @@ def test_what_a_deployment_hands_over(staging: World) -> None:
     public, secret = settings.public_values("app"), settings.secret_values("app")
     assert public["DB_POOL_SIZE"] == "7"
     assert public["DB_ADAPTER_ORDER"] == "direct"
-    assert "REPLICAS" not in public
-    assert settings.public_values()["REPLICAS"] == "2"
+    assert "LIMIT_PIDS" not in public
+    assert settings.public_values()["LIMIT_PIDS"] == "128"
     assert set(secret) == {"SECRET_KEY", "LEDGER_TOKEN", "DB_PASSWORD"}
     assert not set(public) & set(secret)
     assert settings.secrets() == tuple(secret.values())

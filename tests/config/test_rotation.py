@@ -34,9 +34,9 @@ def test_what_did_not_change_stays_equal(staging: World) -> None:
 def test_only_what_was_loaded_is_checked_again(staging: World) -> None:
     """A container is not stopped from rotating by a setting of the pipeline, and the pipeline is."""
     app, everything = load("staging", staging.sources, part="app"), load("staging", staging.sources)
-    staging.environ["REPLICAS"] = "none"
+    staging.environ["LIMIT_PIDS"] = "none"
     assert reread(app, staging.sources) == app
-    with pytest.raises(ConfigurationError, match="REPLICAS"):
+    with pytest.raises(ConfigurationError, match="LIMIT_PIDS"):
         reread(everything, staging.sources)
 
 

@@ -161,10 +161,11 @@ def test_a_broken_value_ends_only_the_rules_that_need_it(staging: World) -> None
     assert ids == {"value", "monitor-window", "plain-text"}
 
 
-def test_a_container_counts_its_own_connections_only(staging: World) -> None:
-    staging.environ |= {"DB_POOL_SIZE": "97"}
+def test_a_container_counts_the_connections_of_all_replicas(staging: World) -> None:
+    """Two replicas, and a third while an update runs, on a server that keeps 3 of its 100 connections."""
+    staging.environ |= {"DB_POOL_SIZE": "32"}
     assert staging.found("staging", part="app") == set()
-    staging.environ |= {"DB_POOL_SIZE": "98"}
+    staging.environ |= {"DB_POOL_SIZE": "33"}
     assert staging.found("staging", part="app") == {(E, "pool-budget", "DB_POOL_SIZE")}
 
 

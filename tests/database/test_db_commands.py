@@ -76,7 +76,7 @@ def test_reset_begins_anew_but_only_what_is_a_database_and_not_in_production(
 def test_status_says_what_is_wrong_and_ends_with_1(here: Path) -> None:
     answer = commands.status("", json=False)
     assert answer.exit_code == 1
-    assert "pending: 0001" in answer.text
+    assert "pending:  0001" in answer.text
     document = json.loads(commands.status("", json=True).text)
     assert document["pending"] == ["0001"]
     assert document["at_head"] is False
@@ -84,7 +84,7 @@ def test_status_says_what_is_wrong_and_ends_with_1(here: Path) -> None:
     assert json.loads(commands.status("", json=True).text)["current"] == "0001"
     with commands.opened("") as manager, manager.transaction() as tx:
         tx.execute("UPDATE schema_migration SET checksum = 'x'")
-    assert "changed: 0001" in commands.status("", json=False).text
+    assert "changed:  0001" in commands.status("", json=False).text
     with commands.opened("") as manager, manager.transaction() as tx:
         tx.execute("UPDATE alembic_version SET version_num = 'x'")
     assert "newer code was here" in commands.status("", json=False).text

@@ -266,6 +266,23 @@ def test_a_manager_that_knows_its_database_refuses_another_as_its_only_route(pos
     assert not caught.value.transient
 
 
+def test_the_settings_can_name_the_database(database: Database) -> None:
+    """A process that starts while only a wrong database answers cannot learn from it which one is right."""
+    with database.manager() as manager:
+        manager.run(lambda tx: tx.scalar("SELECT 1"))
+        (identity,) = (route.identity for route in manager.status())
+    assert identity
+    with database.manager(identity=identity) as manager:
+        assert manager.run(lambda tx: tx.scalar("SELECT 1")) == 1
+    with (
+        database.manager(identity="postgresql:1/2/other") as manager,
+        pytest.raises(WrongDatabase, match="named by DB_IDENTITY") as caught,
+    ):
+        manager.run(lambda tx: tx.scalar("SELECT 1"))
+    assert identity in str(caught.value)
+    assert "set DB_IDENTITY to the new one" in str(caught.value)
+
+
 def test_a_server_that_turns_read_only_is_left_for_writes_and_kept_for_reads(
     proxy: Callable[[int], TcpProxy],
 ) -> None:
