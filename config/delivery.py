@@ -100,6 +100,12 @@ class Delivery:
         Choice(choices=("low", "medium", "high", "critical", "none"), fold=True),
         "high",
     )
+    scan_start_seconds: float = variable(
+        "SCAN_START_SECONDS",
+        "Longest start, from the container's to a first 200 on /readyz, that the scan accepts",
+        Number(minimum=0.1, maximum=25),
+        5.0,
+    )
     advisories: Path | None = variable(
         "ADVISORIES",
         "Folder or zip of OSV advisories to scan with",

@@ -37,7 +37,6 @@ SECRET_FILES = re.compile(
 SECRET_NAMES = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY)", re.IGNORECASE)
 PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----$", re.MULTILINE)
 SEARCHED = 256 * 1024
-READY_LIMIT = 5.0
 PATIENCE = 25.0
 ATTEMPTS = 3
 STOP_LIMIT = 30.0
@@ -134,9 +133,7 @@ def load(client: docker.DockerClient, archive: Path, digest: str, console: Conso
     )
 
 
-def start(
-    client: docker.DockerClient, image: str, console: Console, *, limit: float = READY_LIMIT
-) -> Started:
+def start(client: docker.DockerClient, image: str, console: Console, *, limit: float) -> Started:
     """Run the image as a deployment would, on its own and with the least rights, and time it.
 
     It must answer 200 on /readyz within `limit` seconds and exit with 0 after SIGTERM. Raises StartFailed

@@ -36,6 +36,7 @@ class Policy:
 
     environment: str
     fail_level: str
+    start_seconds: float
     advisories: Path | None
     advisories_url: str = ""
     place: tuple[str, str]
@@ -51,6 +52,7 @@ def stage(settings: Settings, root: Path) -> Stage:
     policy = Policy(
         environment=settings.environment,
         fail_level=delivery.scan_fail_level,
+        start_seconds=delivery.scan_start_seconds,
         advisories=root / delivery.advisories if delivery.advisories else None,
         advisories_url=delivery.advisories_url,
         place=repository.place(delivery.registry, delivery.image_name),
@@ -68,6 +70,7 @@ def stage(settings: Settings, root: Path) -> Stage:
         inputs=INPUTS,
         parameters={
             "fail_level": policy.fail_level,
+            "start_seconds": f"{policy.start_seconds:g}",
             "strict": str(policy.environment in ("staging", "production")),
             "advisories": policy.advisories_url if policy.advisories is None else _stamp(policy.advisories),
             # What is known of an image changes without the image: the archive is asked again each day.
@@ -111,7 +114,7 @@ def scan(work: StageContext, root: Path, policy: Policy) -> Outcome:
     folder = work.directory
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(_run, archive, built["digest"], work)
+        running = beside.submit(_run, archive, built["digest"], policy.start_seconds, work)
         try:
             spdx, packages = sbom.make(archive, folder, work)
             findings, unchecked = look_up(packages, policy, root, work)
@@ -161,13 +164,16 @@ def pull(work: StageContext, digest: str, archive: Path, policy: Policy) -> None
     )
 
 
-def _run(archive: Path, digest: str, work: StageContext) -> tuple[Started | None, StageFailure | None]:
+def _run(
+    archive: Path, digest: str, start_seconds: float, work: StageContext
+) -> tuple[Started | None, StageFailure | None]:
     """Start the image, and hand a failure back so that the other half's findings are told as well."""
     from scripts.image import engine, hardening
 
     client = engine.connect()
     try:
-        return hardening.start(client, hardening.load(client, archive, digest, work), work), None
+        image = hardening.load(client, archive, digest, work)
+        return hardening.start(client, image, work, limit=start_seconds), None
     except hardening.StartFailed as failure:
         return None, failure
     finally:

@@ -45,7 +45,7 @@ def test_show_has_value_and_source_of_everything(staging: World) -> None:
     lines = configuration.show("staging", staging.sources, as_json_=False).text.splitlines()
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[2:]}
     assert lines[0] == "environment: staging"
-    assert len(rows) == 65
+    assert len(rows) == 66
     assert rows["DB_HOST"] == "db.internal config/.env.staging:1"
     assert rows["DB_PORT"] == "broken process environment"
     assert rows["SECRET_KEY"] == "set (43 characters) .slipway/secrets/staging/SECRET_KEY"

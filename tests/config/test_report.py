@@ -32,7 +32,7 @@ def test_a_report_lists_everything_as_a_table(staging: World) -> None:
 
 
 def test_a_report_without_problems_is_one_line(staging: World) -> None:
-    assert as_text(staging.check()) == "staging: 65 settings, no problem"
+    assert as_text(staging.check()) == "staging: 66 settings, no problem"
 
 
 def test_a_file_that_is_meant_as_a_whole_has_a_dash_for_its_variable(world: World) -> None:

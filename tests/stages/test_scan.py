@@ -32,7 +32,11 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def policy(environment: str, advisories: Path | None = None) -> scan.Policy:
     return scan.Policy(
-        environment=environment, fail_level="high", advisories=advisories, place=("127.0.0.1:9", "none")
+        environment=environment,
+        fail_level="high",
+        start_seconds=5.0,
+        advisories=advisories,
+        place=("127.0.0.1:9", "none"),
     )
 
 

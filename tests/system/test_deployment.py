@@ -16,12 +16,14 @@ from scripts.deployment.deployment import deploy
 from scripts.deployment.errors import DeploymentError, DeploymentFailed, LockHeld
 from scripts.deployment.release import CANCELLED, FAILED, ROLLED_BACK, SUCCEEDED, all_of
 from scripts.deployment.target import check
+from scripts.deployment.watch import answer
 from scripts.image import engine
 from scripts.pipeline.errors import Cancelled
 from tests.deployment import images
 from tests.deployment.images import Image
 from tests.deployment.load import load
 from tests.deployment.stage import SENTINEL, Stage, free_port, staged
+from tests.postgres import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -47,6 +49,32 @@ def live(shared: Stage, image: Image) -> Stage:
     return shared
 
 
+def in_every_replica(live: Stage, code: str) -> None:
+    docker = engine.cli()
+    for task in live.swarm.tasks(f"{live.target.stack}_web"):
+        if task["Status"]["State"] == "running":
+            container = task["Status"]["ContainerStatus"]["ContainerID"]
+            subprocess.run([*docker, "exec", container, "python3", "-c", code], check=True)
+
+
+def test_while_no_replica_is_ready_the_proxy_still_asks_one(live: Stage) -> None:
+    """Late answers to checks, or a lost database, must not take down what works without."""
+    in_every_replica(
+        live, "import os; os.path.exists('/data/away') or os.rename('/data/ledger.sqlite3', '/data/away')"
+    )
+    try:
+        wait_until(lambda: answer(f"{live.target.public_url}/readyz")[0] == 503, 20)
+        with load(live.target.public_url) as seen:
+            wait_until(lambda: seen.total > 200, 20)
+        assert (seen.failed, seen.troubles) == (0, []), seen.answers
+    finally:
+        in_every_replica(
+            live,
+            "import os; os.path.exists('/data/away') and os.rename('/data/away', '/data/ledger.sqlite3')",
+        )
+    wait_until(lambda: answer(f"{live.target.public_url}/readyz")[0] == 200, 20)
+
+
 def test_what_serves_already_is_not_deployed_again(live: Stage, image: Image) -> None:
     needed, reason = live.observed(image)
     assert not needed
@@ -57,7 +85,7 @@ def test_an_update_fails_no_request_and_the_new_digest_serves(live: Stage, image
     other = images.changed(image)
     with load(live.target.public_url) as seen:
         done = live.deploy(other)
-    assert (seen.failed, seen.troubles) == (0, [])
+    assert (seen.failed, seen.troubles) == (0, []), seen.answers
     assert seen.total > 100
     assert live.serves == other.digest
     assert (done.result, done.previous) == ("succeeded", image.digest)
@@ -90,7 +118,7 @@ def test_a_bad_release_goes_back_with_no_failed_request(
         live.deploy(bad, **({"health_start_period": 2.0} if fault == "stuck" else {}))
     assert caught.value.exit_code == 3
     assert "serves again" in caught.value.what
-    assert (seen.failed, seen.troubles) == (0, [])
+    assert (seen.failed, seen.troubles) == (0, []), seen.answers
     assert live.serves == image.digest
     assert live.releases[0].state == ROLLED_BACK
     first_lines = {
@@ -134,7 +162,7 @@ class CancelAt(Foreground):
 def test_a_cancelled_roll_out_is_put_back(live: Stage, image: Image) -> None:
     with load(live.target.public_url) as seen, pytest.raises(Cancelled):
         live.deploy(images.changed(image), CancelAt("waiting for web"))
-    assert (seen.failed, seen.troubles) == (0, [])
+    assert (seen.failed, seen.troubles) == (0, []), seen.answers
     assert live.serves == image.digest
     assert live.releases[0].state == CANCELLED
     assert lock.holder(live.swarm, live.target.stack) is None
@@ -221,7 +249,7 @@ def test_a_rollback_brings_image_configuration_and_secrets_back_together(live: S
     warnings: list[str] = []
     with load(live.target.public_url) as seen:
         done = rollback.rollback(live.order(other), "", live.swarm, live.console(), warnings.append)
-    assert (seen.failed, seen.troubles) == (0, [])
+    assert (seen.failed, seen.troubles) == (0, []), seen.answers
     assert (done.digest, live.serves, warnings) == (image.digest, image.digest, [])
     newest = live.releases[0]
     assert (newest.copy_of, newest.fingerprint) == (good.number, good.fingerprint)

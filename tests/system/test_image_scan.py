@@ -21,6 +21,8 @@ from tests.postgres import wait_until
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse"
+START_SECONDS = 25.0
+"""Other tests take the processor meanwhile; `invoke bench image` measures the start on a quiet machine."""
 ADVISORY = {
     "id": "PYSEC-0000-1",
     "summary": "Made by hand.",
@@ -73,7 +75,11 @@ def run(root: Path, built: dict[str, str], environment: str, advisories: Path | 
         stage="scan", root=root, directory=root / f"run-{uuid.uuid4().hex[:6]}", outputs={"build": built}
     )
     policy = scan.Policy(
-        environment=environment, fail_level="high", advisories=advisories, place=("127.0.0.1:9", "none")
+        environment=environment,
+        fail_level="high",
+        start_seconds=START_SECONDS,
+        advisories=advisories,
+        place=("127.0.0.1:9", "none"),
     )
     try:
         return dict(scan.scan(work, root, policy).outputs)
@@ -97,7 +103,7 @@ def test_a_clean_image_passes_and_leaves_nothing_behind(
     report = json.loads((root / outputs["report"]).read_text())
     assert report["digest"] == built["digest"]
     assert report["hardening"] == report["findings"] == []
-    assert 0 < report["start"]["ready_seconds"] <= hardening.READY_LIMIT
+    assert 0 < report["start"]["ready_seconds"] <= START_SECONDS
     sbom = json.loads((root / outputs["sbom"]).read_text())
     names = {package["name"] for package in sbom["packages"]}
     assert {"flask", "sqlalchemy", "libc6", "libssl3t64", "python3.13-minimal"} <= names
@@ -124,7 +130,7 @@ def test_an_image_that_does_not_serve_is_told_with_its_log(
     container.remove(v=True)
     try:
         with pytest.raises(hardening.StartFailed, match="exited with 1") as failed:
-            hardening.start(client, broken, Aside())
+            hardening.start(client, broken, Aside(), limit=START_SECONDS)
         assert any("it broke" in line for line in failed.value.details)
     finally:
         client.images.remove(broken, force=True)
