@@ -25,7 +25,12 @@ class Line(logging.Formatter):
     def __init__(self, *, as_json: bool, secrets: Iterable[Secret] = ()) -> None:
         super().__init__()
         self._as_json = as_json
-        values = {secret.reveal() for secret in secrets}
+        self._secrets: list[str] = []
+        self.mask(secrets)
+
+    def mask(self, secrets: Iterable[Secret]) -> None:
+        """Mask these secrets too; those known before stay masked, for they may still open something."""
+        values = {secret.reveal() for secret in secrets} | set(self._secrets)
         self._secrets = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -63,6 +68,14 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.logging.level)
+
+
+def mask(secrets: Iterable[Secret]) -> None:
+    """Mask further secrets in every log line of this process from now on."""
+    known = tuple(secrets)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Line):
+            handler.formatter.mask(known)
 
 
 def _one_line(value: object) -> str:

@@ -12,6 +12,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
+from .rotation import Rotation
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -81,6 +83,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.rotation = Rotation(settings, self._use)
         self.drain_seconds = settings.web.drain_seconds
         self._service: Service | None = None
         super().__init__()
@@ -113,10 +116,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
 
         from . import create_app
 
-        application = create_app(
-            self.settings,
-            ConnectionManager.from_settings(self.settings.database, processes=processes(self.settings)),
+        # A worker that takes a dead one's place would bring back the secrets of the first start.
+        self.rotation.follow()
+        manager = ConnectionManager.from_settings(
+            self.settings.database, password=self.rotation.password, processes=processes(self.settings)
         )
+        application = create_app(self.rotation.settings, manager)
         self._service = application.extensions["slipway"]
         _started()
         return application
@@ -127,26 +132,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             self._service.draining.set()
 
     def reload_settings(self) -> None:
-        """Read the settings again and use them from the next request on; keep the old ones when refused."""
-        from app.database import ConnectionManager
-        from config.errors import ConfigurationError
-        from config.settings import load
+        """Take over the secrets that were replaced, from the next request on."""
+        self.rotation.reread()
 
-        from . import logs
-
-        if self._service is None:
-            return
-        try:
-            settings = load(part="app")
-        except ConfigurationError as problem:
-            _log.error("reload refused, serving on with the old settings: %s", problem)
-            return
-        old = self._service.replace(
-            settings, ConnectionManager.from_settings(settings.database, processes=processes(settings))
-        )
-        logs.configure(settings)
-        old.close()
-        _log.info("settings re-read")
+    def _use(self, settings: Settings) -> None:
+        if self._service is not None:
+            self._service.settings = settings
 
 
 class GuardedArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed

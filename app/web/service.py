@@ -22,7 +22,7 @@ CHALLENGE = 'Bearer realm="slipway"'
 
 
 class Service:
-    """The state of one serving process; `replace` swaps settings and manager under running requests."""
+    """The state of one serving process; `settings` change under running requests when a secret rotates."""
 
     def __init__(self, settings: Settings, manager: ConnectionManager) -> None:
         self.settings = settings
@@ -71,11 +71,6 @@ class Service:
             return
         self.manager.run(lambda tx: tokens.ensure(tx, "LEDGER_TOKEN", token.reveal()))
         self._ensured = token
-
-    def replace(self, settings: Settings, manager: ConnectionManager) -> ConnectionManager:
-        """Use new settings and a new manager from the next request on; return the old manager."""
-        old, self.settings, self.manager = self.manager, settings, manager
-        return old
 
 
 def service() -> Service:

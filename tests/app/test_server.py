@@ -12,11 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,103 +23,7 @@ from tests.postgres import free_port, wait_until
 
 from .conftest import TOKEN
 from .events import whole_run
-
-ROOT = Path(__file__).parents[2]
-JSON = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
-
-
-@dataclass
-class Service:
-    """One running `python -m app serve`."""
-
-    process: subprocess.Popen[str]
-    port: int
-    log: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def get(self, path: str, **named: Any) -> tuple[int, Any]:
-        return self.ask("GET", path, **named)
-
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        with closing(connection):
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            content = answer.read()
-            kind = answer.headers.get_content_type()
-            return answer.status, json.loads(content) if kind.endswith("json") else content
-
-    def raw(self, data: bytes) -> bytes:
-        """Send bytes as they are, and return all that comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), 20) as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: connection.recv(65536), b""))
-
-    def ready(self) -> bool:
-        try:
-            return self.get("/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def lines(self) -> list[str]:
-        return self.log.read_text().splitlines()
-
-
-def environment_of(**changes: str | None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COV")}
-    wanted = {
-        **kept,
-        "ENVIRONMENT": "testing",
-        "WEB_DRAIN_SECONDS": "0.4",
-        "WEB_GRACEFUL_SECONDS": "5",
-        "LEDGER_TOKEN": TOKEN,
-        "LOG_LEVEL": "INFO",
-        **changes,
-    }
-    return {name: value for name, value in wanted.items() if value is not None}
-
-
-def app(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m app` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "app", *words],
-        cwd=ROOT,
-        env=environment_of(**changes),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@contextmanager
-def serving(
-    folder: Path, *, until: Callable[[Service], bool] = Service.ready, **changes: str | None
-) -> Iterator[Service]:
-    """Run the service in `folder` until the block ends; what is left of it then is killed."""
-    port = free_port()
-    environment = environment_of(WEB_PORT=str(port), **changes)
-    log = folder / f"serve-{port}.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], cwd=ROOT, env=environment, stderr=stream, text=True
-        )
-    service = Service(process, port, log, environment)
-    try:
-        wait_until(lambda: process.poll() is not None or until(service), 30, "the service's readiness")
-        assert process.poll() is None, log.read_text()
-        yield service
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+from .serving import JSON, ROOT, Service, app, environment_of, serving
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +65,7 @@ def test_it_serves_on_postgresql(postgres: PostgresServer, migrated_database: st
 @pytest.mark.system
 def test_migrate_then_serve_and_an_unmigrated_service_waits(tmp_path: Path) -> None:
     path = str(tmp_path / "new.sqlite3")
-    with serving(tmp_path, until=_alive, DB_SQLITE_PATH=path) as service:
+    with serving(tmp_path, until=Service.alive, DB_SQLITE_PATH=path) as service:
         status, problem = service.get("/readyz")
         assert (status, problem["reason"]) == (503, "schema-behind")
         assert any("run `python -m app migrate`" in line for line in service.lines())
@@ -172,17 +74,10 @@ def test_migrate_then_serve_and_an_unmigrated_service_waits(tmp_path: Path) -> N
         wait_until(service.ready, 20)
 
 
-def _alive(service: Service) -> bool:
-    try:
-        return service.get("/livez")[0] == 200
-    except OSError:
-        return False
-
-
 @pytest.mark.system
 def test_a_database_that_is_away_keeps_it_alive_but_not_ready(tmp_path: Path) -> None:
     settings = {"DB_ADAPTER_ORDER": "local", "DB_LOCAL_HOST": "127.0.0.1", "DB_LOCAL_PORT": str(free_port())}
-    with serving(tmp_path, until=_alive, **settings) as service:
+    with serving(tmp_path, until=Service.alive, **settings) as service:
         began = time.monotonic()
         status, problem = service.get("/readyz")
         assert (status, problem["reason"]) == (503, "database-unreachable")
@@ -280,7 +175,7 @@ class TestDraining:
                 )
                 connection.sendall(head.encode() + body[:50])
                 service.process.send_signal(signal.SIGTERM)
-                wait_until(lambda: not _alive(service), 10, "the last door's closing")
+                wait_until(lambda: not service.alive(), 10, "the last door's closing")
                 assert service.process.poll() is None
                 connection.sendall(body[50:])
                 answer = connection.recv(65536)
@@ -305,30 +200,6 @@ class TestDraining:
             wait_until(lambda: service.get("/readyz")[0] == 503, 2.5)
             service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(30) == 0
-
-
-@pytest.mark.system
-def test_sighup_reads_the_token_again_and_keeps_the_process(path: str, tmp_path: Path) -> None:
-    secret = tmp_path / "token"
-    secret.write_text(TOKEN)
-    secret.chmod(0o600)
-    with serving(tmp_path, DB_SQLITE_PATH=path, LEDGER_TOKEN=None, LEDGER_TOKEN_FILE=str(secret)) as service:
-
-        def status(token: str) -> int:
-            return service.ask("POST", "/api/v1/events", "[]", {**JSON, "Authorization": f"Bearer {token}"})[
-                0
-            ]
-
-        assert status(TOKEN) == 200
-        secret.write_text("another-token-that-is-long-and-random")
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: any("settings re-read" in line for line in service.lines()), 10)
-        assert status("another-token-that-is-long-and-random") == 200
-        assert status(TOKEN) == 401
-        secret.unlink()
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: any("reload refused" in line for line in service.lines()), 10)
-        assert status("another-token-that-is-long-and-random") == 200
 
 
 @pytest.mark.system
