@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .cloudevents import Event, InvalidEventError, parse
-from .projections import apply, store
+from .projections import Change, apply, store
 
 if TYPE_CHECKING:
     from app.database import Transaction
@@ -36,10 +36,10 @@ def record(tx: Transaction, events: Iterable[Mapping[str, Any] | Event]) -> Reco
     if not checked:
         return Recorded(accepted=0, duplicates=0)
     exclusive(tx)
-    fresh = [
-        event for start in range(0, len(checked), _BATCH) for event in _append(tx, checked[start:][:_BATCH])
-    ]
-    store(tx, (change for event in fresh for change in apply(event)))
+    unique = {(event.source, event.id): (event, changes) for event, changes in reversed(checked)}
+    once = [event for event, _ in reversed(unique.values())]
+    fresh = [key for start in range(0, len(once), _BATCH) for key in _append(tx, once[start:][:_BATCH])]
+    store(tx, (change for key in fresh for change in unique[key][1]))
     return Recorded(accepted=len(fresh), duplicates=len(checked) - len(fresh))
 
 
@@ -64,21 +64,22 @@ def from_row(row: Mapping[str, Any]) -> Event:
     )
 
 
-def _check(events: Iterable[Mapping[str, Any] | Event]) -> list[Event]:
+def _check(events: Iterable[Mapping[str, Any] | Event]) -> list[tuple[Event, tuple[Change, ...]]]:
+    """Return each event with the changes that it asks for."""
     checked = []
     for index, item in enumerate(events):
         try:
             event = item if isinstance(item, Event) else parse(item)
             # What cannot be projected must not enter the log: a rebuild would fail on it for ever.
-            apply(event)
+            changes = apply(event)
         except InvalidEventError as problem:
             raise problem.at(index) from None
-        checked.append(event)
+        checked.append((event, changes))
     return checked
 
 
-def _append(tx: Transaction, events: list[Event]) -> list[Event]:
-    """Insert what the log does not hold yet and return it, in the order given."""
+def _append(tx: Transaction, events: list[Event]) -> list[tuple[str, str]]:
+    """Insert what the log does not hold yet and return its sources and ids."""
     from . import models
 
     if tx.dialect == "postgresql":
@@ -86,7 +87,6 @@ def _append(tx: Transaction, events: list[Event]) -> list[Event]:
     else:
         from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
 
-    unique = {(event.source, event.id): event for event in reversed(events)}
     recorded = datetime.now(UTC)
     rows = [
         {
@@ -99,11 +99,11 @@ def _append(tx: Transaction, events: list[Event]) -> list[Event]:
             "extensions": dict(event.extensions),
             "recorded": recorded,
         }
-        for event in reversed(unique.values())
+        for event in events
     ]
     statement = (
         insert(models.event)
         .on_conflict_do_nothing(index_elements=["source", "id"])
         .returning(models.event.c.source, models.event.c.id)
     )
-    return [unique[row.source, row.id] for row in tx.execute(statement, rows)]
+    return [(row.source, row.id) for row in tx.execute(statement, rows)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import json
 import struct
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from typing import Any
 
 from app.database import ConnectionManager, Limits, NotSent, RolledBack, Upsert
 from app.database.adapters.local import Local
+from tests.app.events import event, stage
 from tests.bench.document import machine, table, write_section
 from tests.postgres import Server, wait_until
 from tests.tcp_proxy import TcpProxy
@@ -28,6 +30,8 @@ from tests.tcp_proxy import TcpProxy
 ROUNDS = 15
 CALLS = 200
 ROWS = 1_000_000
+MANY_ROWS = 10_000_000
+EVENTS = 20_000
 COLUMNS = ("id", "text", "number", "moment")
 TABLE = "(id integer PRIMARY KEY, text varchar, number integer, moment timestamp)"
 
@@ -44,6 +48,7 @@ def main(document: Path) -> int:
             overhead(server),
             failover(),
             bulk(server),
+            population(server),
         ]
     finally:
         server.remove()
@@ -276,6 +281,18 @@ def bulk(server: Server) -> str:
             lambda: manager.load("our_copy", make_rows(ROWS), columns=COLUMNS), server, "our_copy"
         )
         rows.append(["PostgreSQL, `load`", *rate(took, cpu), f"{baseline / took:.2f}", f"{peak:.0f}"])
+        as_text = (tuple(map(str, row)) for row in make_rows(ROWS))
+        took, peak, cpu = measured(
+            lambda: manager.load("our_csv", as_text, columns=COLUMNS), server, "our_csv"
+        )
+        rows.append(
+            [
+                "PostgreSQL, `load` of the same rows as texts, which goes as CSV",
+                *rate(took, cpu),
+                f"{baseline / took:.2f}",
+                f"{peak:.0f}",
+            ]
+        )
         staged, _, cpu = measured(lambda: by_hand(server, "raw_upsert", staged=True), server, "raw_upsert")
         rows.append(["PostgreSQL, staging and upsert by hand", *rate(staged, cpu), "1.00", ""])
         upsert = Upsert(keys=("id",))
@@ -287,6 +304,13 @@ def bulk(server: Server) -> str:
         rows.append(
             ["PostgreSQL, `load` with `Upsert`", *rate(took, cpu), f"{staged / took:.2f}", f"{peak:.0f}"]
         )
+        took, peak, cpu = measured(
+            lambda: manager.load("our_many", make_rows(MANY_ROWS), columns=COLUMNS),
+            server,
+            "our_many",
+            MANY_ROWS,
+        )
+        rows.append([f"PostgreSQL, `load` of {MANY_ROWS:,}", *rate(took, cpu, MANY_ROWS), "", f"{peak:.0f}"])
     with tempfile.TemporaryDirectory() as folder:
         rows.append(sqlite_rate(Path(folder) / "bench.sqlite3", upsert))
     return (
@@ -314,7 +338,9 @@ def sqlite_rate(path: Path, upsert: Upsert) -> list[str]:
         ]
 
 
-def measured(load: Callable[[], Any], server: Server, name: str) -> tuple[float, float, float]:
+def measured(
+    load: Callable[[], Any], server: Server, name: str, count: int = ROWS
+) -> tuple[float, float, float]:
     """Return the seconds, megabytes and processor seconds of ours that `load` takes, on a fresh table."""
     server.execute(f"CREATE TABLE {name} {TABLE}")
     before = resident()
@@ -322,7 +348,7 @@ def measured(load: Callable[[], Any], server: Server, name: str) -> tuple[float,
     load()
     took, busy = time.perf_counter() - began, time.process_time() - cpu
     peak = peak_resident()
-    assert server.execute(f"SELECT count(*) FROM {name}") == [(ROWS,)]
+    assert server.execute(f"SELECT count(*) FROM {name}") == [(count,)]
     server.execute(f"DROP TABLE {name}")
     server.execute("CHECKPOINT")
     return took, max(0.0, peak - before), busy
@@ -389,8 +415,50 @@ class BinaryByHand:
         return b"".join(parts)
 
 
-def rate(seconds: float, cpu: float) -> list[str]:
-    return [f"{seconds:.1f}", f"{ROWS / seconds:,.0f}", f"{cpu:.1f}"]
+def rate(seconds: float, cpu: float, count: int = ROWS) -> list[str]:
+    return [f"{seconds:.1f}", f"{count / seconds:,.0f}", f"{cpu:.1f}"]
+
+
+# Population
+
+
+def population(server: Server) -> str:
+    """Put a file of events into the ledger by the job of `db.populate`, on both back ends, twice."""
+    from app.database.adapters.sqlite import Sqlite
+    from app.database.migrations import runner
+    from scripts.database.populate import job, sources
+
+    server.execute("CREATE DATABASE ledger")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "events.ndjson"
+        source.write_text(
+            "".join(
+                json.dumps(event("task.finished", {**stage("lint"), "run": f"run-{number}"}, key=f"{number}"))
+                + "\n"
+                for number in range(EVENTS)
+            )
+        )
+        rows = []
+        for label, manager in (
+            ("PostgreSQL", ConnectionManager.from_settings(server.settings("ledger"))),
+            ("SQLite", ConnectionManager([Sqlite(folder / "bench.sqlite3")])),
+        ):
+            with manager:
+                runner.upgrade(manager)
+                for what, again in (("new", False), ("known already", True)):
+                    options = job.Options(folder=folder / label, restart=again)
+                    done = job.populate(
+                        manager, "ndjson", source, sources.steps("ndjson", source), options, io.StringIO()
+                    )
+                    (step,) = done.steps
+                    assert (step.duplicates if again else step.accepted) == EVENTS
+                    rows.append([label, what, f"{done.seconds:.1f}", f"{EVENTS / done.seconds:,.0f}"])
+    return (
+        f"{EVENTS:,} events by the job of `db.populate` from NDJSON, in batches of {job.BATCH}: each is "
+        "checked, recorded, projected and, at the end, looked up again.\n\n"
+        + table(["back end", "events", "seconds", "events/s"], rows)
+    )
 
 
 def resident() -> float:

@@ -258,10 +258,10 @@ class Worker:
         rejected = places(self._path)
         while batch := list(islice(records, self._options.batch)):
             keys = {
-                (event.source, event.id)
+                (event["source"], event["id"])
                 for record in batch
                 if (record.file, record.line) not in rejected
-                and (event := judge(self._step, record)[0]) is not None
+                for event in (self._step.event(record),)
             }
             expected += len(keys)
             found += self._held(keys)
