@@ -111,16 +111,14 @@ class Pool:
         NotSent when a new connection cannot be opened.
         """
         while True:
+            lease: Lease | None = None
             with self._lock:
                 if self._idle and not self._waiters:
                     lease = self._idle.pop()
                     self._in_use.add(lease)
                     self._lent += 1
-                    waiter = None
-                else:
-                    waiter = self._enqueue()
-            if waiter is not None:
-                lease = self._wait(waiter, deadline)
+            if lease is None:
+                lease = self._wait(deadline)
             now = time.monotonic()
             if (
                 lease.used >= now - self._fresh and lease.used >= self._trusted_since and now < lease.expires
@@ -266,7 +264,7 @@ class Pool:
             text += f"; last cause: {' '.join(str(self._last_cause).split())}"
         return text
 
-    def _enqueue(self) -> _Waiter:
+    def _enqueue(self, waiter: _Waiter) -> None:
         if self._closed:
             raise NotSent("The connection pool was closed.", where=f"route {self.adapter.name}")
         room = len(self._in_use) + len(self._idle) + self._opening < self.limit
@@ -277,12 +275,10 @@ class Pool:
                 where=f"{len(self._in_use)} of {self.limit} in use",
                 next_step="Try again later, raise DB_POOL_SIZE, or shorten the transactions.",
             )
-        waiter = _Waiter()
         self._waiters.append(waiter)
         if self._idle:
             self._serve()
         self._refill()
-        return waiter
 
     def _refill(self) -> None:
         """Open connections for those who wait, as far as there is room; the lock is held."""
@@ -347,15 +343,22 @@ class Pool:
         self._in_use.add(lease)
         self._hand_over(lease)
 
-    def _wait(self, waiter: _Waiter, deadline: float) -> Lease:
+    def _wait(self, deadline: float) -> Lease:
+        waiter = _Waiter()
         # A route none of whose connections is alive gets as long as one attempt to connect, and a little more
         # for a name server that does not answer; then another route has its turn.
-        patience = min(deadline, time.monotonic() + self._connect_timeout * 1.25)
-        if not waiter.ready.wait(max(0.0, patience - time.monotonic())):
+        try:
             with self._lock:
-                alive = bool(self._in_use or self._idle)
-            if alive:
-                waiter.ready.wait(max(0.0, deadline - time.monotonic()))
+                self._enqueue(waiter)
+            patience = min(deadline, time.monotonic() + self._connect_timeout * 1.25)
+            if not waiter.ready.wait(max(0.0, patience - time.monotonic())):
+                with self._lock:
+                    alive = bool(self._in_use or self._idle)
+                if alive:
+                    waiter.ready.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException:  # turned away, or an interrupt: nobody is left to take what it would be given
+            self._withdraw(waiter)
+            raise
         with self._lock:
             if waiter.lease is not None:
                 self._lent += 1
@@ -377,6 +380,13 @@ class Pool:
             next_step="Shorten the transactions, raise DB_POOL_SIZE, or give a larger budget.",
         )
 
+    def _withdraw(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter.lease is not None:
+                self._hand_over(waiter.lease)
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+
     def _works(self, lease: Lease, now: float) -> bool:
         """Check a connection that was idle for long; drop it when it is dead or too old."""
         if now >= lease.expires:
@@ -386,11 +396,13 @@ class Pool:
         self._guard.watch(raw, self._silence)
         try:
             self.adapter.alive(raw)
-        except Exception as error:  # noqa: BLE001 - any failure means that the connection is of no use
-            self._last_cause = error
-            self.distrust()
+        except BaseException as error:
             self._guard.release(raw)
+            self.distrust()
             self.drop(lease)
+            if not isinstance(error, Exception):  # an interrupt says nothing of the connection
+                raise
+            self._last_cause = error
             self._on_dead()
             return False
         self._guard.release(raw)

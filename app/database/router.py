@@ -95,16 +95,17 @@ class Router:
                 return route
         raise KeyError(f"no route is named {name!r}; there are {[route.name for route in self.routes]}")
 
-    def borrow(self, transaction: Transaction, owner: tuple[CodeType, int]) -> Lease:
-        """Return a connection on which `transaction` has begun; raise NotSent."""
+    def borrow(self, transaction: Transaction, owner: tuple[CodeType, int]) -> None:
+        """Give `transaction` a connection on which it has begun; raise NotSent."""
         deadline = time.monotonic() + transaction.budget
         if self._monitor is None:
             self.start()
         route = self.current
         if transaction.max_lag is None and route.cause is None and (route.writable or transaction.read_only):
             with suppress(*UNSERVED):  # then the long way tries the other routes too
-                return self._begin(route, transaction, deadline, owner)
-        return self._borrow_anywhere(transaction, deadline, owner)
+                self._begin(route, transaction, deadline, owner)
+                return
+        self._borrow_anywhere(transaction, deadline, owner)
 
     def start(self) -> None:
         """Start the background thread when it does not run; raise ManagerClosed after `close`."""
@@ -180,8 +181,9 @@ class Router:
         read_only = transaction.read_only
         pool = route.readers if read_only else route.pool
         while True:
-            lease = pool.acquire(deadline, transaction.label, owner)
+            lease = transaction.lease = pool.acquire(deadline, transaction.label, owner)
             if not read_only and route.writable is False:
+                transaction.lease = None
                 pool.release(lease)
                 raise RouteDown(f"The route {route.name} takes no writes.", where=route.adapter.describe())
             lease.busy = lease.since
@@ -189,6 +191,7 @@ class Router:
                 route.adapter.begin(lease.connection, lease.raw, read_only=read_only)
             except Exception as error:
                 lost = route.adapter.lost(lease.raw)
+                transaction.lease = None
                 pool.drop(lease)
                 if not lost:
                     raise NotSent(
@@ -202,7 +205,7 @@ class Router:
 
     def _borrow_anywhere(
         self, transaction: Transaction, deadline: float, owner: tuple[CodeType, int]
-    ) -> Lease:
+    ) -> None:
         rounds = 0
         while True:
             for route in self._candidates(transaction):
@@ -211,7 +214,7 @@ class Router:
                 except UNSERVED:
                     continue
                 if self._fresh_enough(route, lease, transaction):
-                    return lease
+                    return
             self._wait_for_change(transaction, deadline, rounds)
             rounds += 1
 
@@ -230,11 +233,13 @@ class Router:
         try:
             lag = route.adapter.lag(lease.raw)
         except Exception:  # noqa: BLE001 - whatever it was, another route can serve
+            transaction.lease = None
             route.readers.drop(lease)
             route.suspect()
             return False
         if lag is None or lag <= transaction.max_lag:
             return True
+        transaction.lease = None
         route.readers.release(lease)
         return False
 

@@ -32,6 +32,14 @@ UNDECIDED: Final = frozenset({"08007", "40003"})
 LOGIN: Final = frozenset({"28000", "28P01", "3D000"})
 CARDINALITY: Final = "21000"
 
+REMEDIES: Final = {
+    "42501": "Give the role this right with GRANT, or connect as a role that has it.",
+    "53100": "Free space on the database server's disk; nothing was kept, and it fails until then.",
+    "53200": "Give the database server more memory, or the statement less work.",
+    "57014": "Make the statement quicker, or raise DB_STATEMENT_TIMEOUT.",
+}
+"""SQLSTATE -> what a person has to do, for errors that do not pass by themselves."""
+
 SQLITE_TRANSIENT: Final = {
     5: "database is busy",
     6: "table is locked",
@@ -40,6 +48,7 @@ SQLITE_TRANSIENT: Final = {
 }
 """SQLite primary result code -> meaning, for errors after which the same transaction may succeed."""
 _SQLITE_CONSTRAINT: Final = 19
+_SQLITE_FULL: Final = 13
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
@@ -57,6 +66,13 @@ def sqlite_code_of(error: BaseException | None) -> int | None:
 def is_transient(error: BaseException | None) -> bool:
     """Tell whether the driver's `error` may pass when the whole transaction runs again."""
     return sqlstate_of(error) in TRANSIENT or sqlite_code_of(error) in SQLITE_TRANSIENT
+
+
+def remedy_of(error: BaseException | None) -> str:
+    """Return what a person has to do about the driver's `error`, or nothing when that is not known."""
+    if sqlite_code_of(error) == _SQLITE_FULL:
+        return "Free space on the disk of the database file; nothing was kept, and it fails until then."
+    return REMEDIES.get(sqlstate_of(error) or "", "")
 
 
 def is_constraint(error: BaseException | None) -> bool:

@@ -14,12 +14,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database.errors import ConstraintBroken, DatabaseError, OutcomeUnknown, RolledBack
+from app.database.message import said
 from app.database.sqlstates import (
     READ_ONLY,
     UNDECIDED,
     constraint_of,
     is_constraint,
     is_transient,
+    remedy_of,
     sqlstate_of,
 )
 
@@ -48,7 +50,7 @@ class Transaction:
     Rows come as mappings. Statements are SQL text with `:name` parameters or SQLAlchemy Core constructs.
     """
 
-    __slots__ = ("_lease", "_manager", "_track", "budget", "label", "max_lag", "read_only")
+    __slots__ = ("_manager", "_track", "budget", "label", "lease", "max_lag", "read_only")
 
     def __init__(
         self,
@@ -60,24 +62,29 @@ class Transaction:
         track: bool,
     ) -> None:
         self._manager = manager
-        self._lease: Lease | None = None
         self._track = track
+        self.lease: Lease | None = None
+        """The connection on loan; the router sets it, and whoever gives it back empties it."""
         self.read_only = read_only
         self.budget = budget
         self.label = label
         self.max_lag = max_lag
 
     def __enter__(self) -> Transaction:
-        if self._lease is not None:
+        if self.lease is not None:
             raise RuntimeError("this transaction has begun already; ask the manager for another one")
         caller = sys._getframe(1)
-        self._lease = self._manager.router.borrow(self, (caller.f_code, caller.f_lineno))
+        try:
+            self._manager.router.borrow(self, (caller.f_code, caller.f_lineno))
+        except BaseException:
+            self._drop_what_is_left()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease = self._lease
+        lease = self.lease
         if lease is None:
             return
         try:
@@ -85,11 +92,12 @@ class Transaction:
                 self._commit(lease)
             else:
                 self._roll_back(lease, error)
-        finally:
-            self._lease = None
+        except BaseException:
+            self._drop_what_is_left()
+            raise
 
     def __del__(self) -> None:
-        lease = getattr(self, "_lease", None)
+        lease = getattr(self, "lease", None)
         if lease is not None:
             slow_log.warning("a transaction was dropped without its end by %s", lease.holder())
             lease.pool.drop(lease)
@@ -116,7 +124,7 @@ class Transaction:
 
     def execute(self, statement: str | Executable, parameters: Parameters = None) -> CursorResult[Any]:
         """Run one statement, once for each mapping when `parameters` is a list."""
-        lease = self._lease or self._held()
+        lease = self.lease or self._held()
         began = lease.busy = _monotonic()
         try:
             result: CursorResult[Any] = lease.connection.execute(
@@ -162,10 +170,16 @@ class Transaction:
         finally:
             lease.busy = 0.0
 
+    def _drop_what_is_left(self) -> None:
+        """Drop a connection that an interrupt kept from being given back: nobody knows its state."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.pool.drop(lease)
+
     def _held(self) -> Lease:
-        if self._lease is None:
+        if self.lease is None:
             raise RuntimeError("this transaction is not open: use it inside its `with` block")
-        return self._lease
+        return self.lease
 
     def _log_slow(self, statement: str | Executable, seconds: float) -> None:
         lease = self._held()
@@ -182,10 +196,11 @@ class Transaction:
         adapter, connection = lease.adapter, lease.connection
         if connection.invalidated or adapter.failed(lease.raw):
             lost = connection.invalidated or adapter.lost(lease.raw)
+            where = self._where(lease)
             self._give_back(lease)
             raise RolledBack(
                 "The transaction was rolled back: a statement in it failed, and its error was caught.",
-                where=self._where(lease),
+                where=where,
                 next_step="Put a statement that may fail inside `with transaction.savepoint():`.",
                 transient=lost,
             )
@@ -203,10 +218,8 @@ class Transaction:
             connection.commit()
         except SQLAlchemyError as error:
             raise self._after_commit(lease, error, tracked, transaction_id) from error
-        except BaseException:
-            lease.pool.drop(lease)
-            raise
         lease.pool.committed += 1
+        self.lease = None
         lease.pool.release(lease)
 
     def _after_commit(
@@ -224,11 +237,11 @@ class Transaction:
         wrote_nothing = self.read_only or (tracked and transaction_id is None)
         if (not lost and state not in UNDECIDED) or wrote_nothing:
             return self._give_back_after(lease, error)
-        timeline = lease.facts.timeline
+        timeline, where = lease.facts.timeline, self._where(lease)
         self._give_back(lease, lost=True)
         return OutcomeUnknown(
             "The answer to COMMIT was lost: the transaction is either wholly there or not at all.",
-            where=f"{self._where(lease)}: {_first_line(original or error)}",
+            where=f"{where}: {said(error)}",
             next_step="Ask `manager.outcome(error)`, or look for what the transaction would have written.",
             sqlstate=state,
             transaction_id=transaction_id,
@@ -247,11 +260,11 @@ class Transaction:
         """Roll back, give the connection back, and return the RolledBack that tells of `error`."""
         original = getattr(error, "orig", None) or error
         state = sqlstate_of(original)
-        lost = self._give_back(lease)
         where = self._where(lease)
+        lost = self._give_back(lease)
         if is_constraint(original):
             return ConstraintBroken(
-                f"The transaction was rolled back: {_first_line(original)}",
+                f"The transaction was rolled back: {said(error)}",
                 where=where,
                 sqlstate=state,
                 constraint=constraint_of(original),
@@ -262,9 +275,9 @@ class Transaction:
             if transient:
                 self._manager.router.named(lease.adapter.name).refused_write()
         return RolledBack(
-            f"The transaction was rolled back: {_first_line(original)}",
+            f"The transaction was rolled back: {said(error)}",
             where=where,
-            next_step="Running the whole transaction again is safe." if transient else "",
+            next_step="Running the whole transaction again is safe." if transient else remedy_of(original),
             sqlstate=state,
             transient=transient,
         )
@@ -280,6 +293,7 @@ class Transaction:
                 lost = True
         lost = lost or lease.adapter.lost(lease.raw)
         lease.pool.rolled_back += 1
+        self.lease = None
         if lost:
             lease.pool.distrust()
             lease.pool.drop(lease)
@@ -297,9 +311,3 @@ def _shown(statement: str | Executable) -> str:
     """Return a statement on one line, cut where it stops telling anything."""
     line = " ".join(str(statement).split())
     return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]} ..."
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what the server said first; its DETAIL may hold values of rows and is left out."""
-    line = str(error).partition("\n")[0].strip()
-    return line or type(error).__name__

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from app.database.message import said
 from app.database.migrations import chain, lint, schema
 from app.database.migrations.chain import VERSIONS
 from app.database.migrations.errors import (
@@ -235,7 +236,7 @@ def apply(tx: Transaction, line: chain.Chain, versions: Path, run: Any, target: 
     except MigrationError:
         raise
     except Exception as error:
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
+        cause = said(error) if hasattr(error, "orig") else " ".join(str(error).split())
         raise MigrationFailedError(
             f"A migration failed and everything was rolled back: {cause}",
             where=f"after {reached[-1]}" if reached else "in the first step",
