@@ -38,7 +38,8 @@ class Secret:
             return NotImplemented
         from hmac import compare_digest
 
-        return compare_digest(self._text.encode(), other._text.encode())
+        one, two = (each._text.encode("utf-8", "surrogatepass") for each in (self, other))
+        return compare_digest(one, two)
 
     def __hash__(self) -> int:
         return hash(("Secret", self._text))

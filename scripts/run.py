@@ -21,6 +21,7 @@ from scripts.pipeline.stage import Kind, Outcome, Stage
 if TYPE_CHECKING:
     from config.settings import Settings
     from scripts.command import Call
+    from scripts.views.masking import Masker
     from scripts.views.rollback import Done
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,14 +198,22 @@ def ledger_of(settings: "Settings | None") -> tuple[str, Callable[[], str | None
     return ledger.url if ledger else "", lambda: ledger.token.reveal() if ledger and ledger.token else None
 
 
+def masker(settings: "Settings | None") -> "Masker":
+    """Return what hides every secret of this machine, of settings that were refused too."""
+    from config.reach import within_reach
+    from scripts.views.masking import Masker
+
+    own = settings.secrets() if settings else ()
+    return Masker(secret.reveal() for secret in (*own, *within_reach()))
+
+
 def remember(done: "Done", tell: Callable[[str], None]) -> None:
     """Write a rollback where the runs are remembered: project_state.json and the ledgers."""
     from scripts.views.audience import keepers
-    from scripts.views.masking import Masker
     from scripts.views.rollback import story
 
     settings = load_settings(("deploy",), done.environment)
-    mask = Masker(secret.reveal() for secret in settings.secrets()) if settings else events.Plainly()
+    mask = masker(settings)
     url, token = ledger_of(settings)
     views = keepers(ROOT, tell=tell, variables=os.environ, ledger_url=url, ledger_token=token)
     now = datetime.now(UTC)
@@ -217,8 +226,6 @@ def remember(done: "Done", tell: Callable[[str], None]) -> None:
 
 def run(wanted: Asked) -> int:
     """Carry out what was asked and return the exit code; raises SlipwayError and ConfigurationError."""
-    from scripts.views.masking import Masker
-
     names = closure(wanted.stages)
     settings = load_settings(names, wanted.environment)
     stages = load_stages(names, settings, everything=wanted.everything, promoted=wanted.release is not None)
@@ -236,7 +243,7 @@ def run(wanted: Asked) -> int:
         stages=stages,
         order=order,
         views=() if wanted.plan else watchers(settings, as_json=wanted.json),
-        mask=Masker(secret.reveal() for secret in settings.secrets()) if settings else None,
+        mask=masker(settings),
     )
     if wanted.plan:
         show_plan(runner.preview(), sys.stdout, as_json=wanted.json)

@@ -89,7 +89,8 @@ class Masker:
 
 def forms(secret: str) -> Iterator[str]:
     """Yield every form in which `secret` may be printed; nothing for a value too short to hide."""
-    secret = secret.strip()
+    # As it is printed: bytes of the process environment that are no text come out as replacement marks.
+    secret = secret.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
     if len(secret) < SHORTEST:
         return
     yield from _spelled(secret)

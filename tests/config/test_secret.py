@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 from dataclasses import asdict
 
@@ -49,6 +50,10 @@ def test_copies_are_the_secret_itself() -> None:
 def test_it_has_no_dictionary_to_look_into() -> None:
     with pytest.raises(TypeError):
         vars(Secret(SENTINEL))
+
+
+def test_secrets_of_bytes_that_are_no_text_are_compared() -> None:
+    assert Secret(os.fsdecode(b"\xff")) == Secret(os.fsdecode(b"\xff")) != Secret(os.fsdecode(b"\xfe"))
 
 
 def test_equal_secrets_are_equal_and_hash_alike() -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import shlex
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -29,6 +30,12 @@ MIIEvQIBADANBgkqhkiG9w0BAQEFAASC
 BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj
 -----END KEY-----
 """
+
+
+def test_bytes_that_are_no_text_are_masked_as_they_are_printed() -> None:
+    value = os.fsdecode(b"12345\xff6789")
+    printed = os.fsencode(value).decode("utf-8", "replace")
+    assert Masker([value]).text(f"<{printed}>") == f"<{MASK}>"
 
 
 @pytest.mark.parametrize(
