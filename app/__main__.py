@@ -99,7 +99,7 @@ def _configured(command: Callable[[Settings], int]) -> int:
     from config.settings import load
 
     try:
-        settings = load(part="app")
+        settings = load(part="app", unnamed=None)
     except ConfigurationError as problem:
         sys.stderr.write(f"{problem}\n")
         return problem.exit_code

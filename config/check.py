@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-from config.environments import ENVIRONMENTS, Environment
+from config.environments import DEFAULT, ENVIRONMENTS, Environment
 from config.errors import Level, Problem
 from config.origin import Origin, Place
 from config.rules import BETWEEN, Rule, Unjudged, Values
@@ -25,7 +25,6 @@ from config.sources import (
 from config.spelling import nearest
 from config.variables import Reading, Variable, variables_of
 
-DEFAULT_ENVIRONMENT = "development"
 NOT_SET = Origin(Place.DEFAULT, "not set")
 FILE_SUFFIX = "_FILE"
 
@@ -51,11 +50,15 @@ def check(
     *,
     part: Part = "all",
     environments: tuple[type[Environment], ...] = ENVIRONMENTS,
+    unnamed: str | None = DEFAULT,
 ) -> Report:
-    """Read the settings of `environment`, by default the one that ENVIRONMENT names, and judge them."""
+    """Read the settings of `environment`, by default the one that ENVIRONMENT names, and judge them.
+
+    `unnamed` is the environment where nothing names one; None refuses to guess.
+    """
     sources = sources or Sources()
     problems: list[Problem] = []
-    owner = choose_environment(environment, sources, environments, problems)
+    owner = choose_environment(environment, sources, environments, unnamed, problems)
     if owner is None:
         return Report(environment="", readings={}, problems=tuple(problems), settings=None)
     variables = variables_of(GROUPS[part])
@@ -81,6 +84,7 @@ def choose_environment(
     wanted: str | None,
     sources: Sources,
     environments: Iterable[type[Environment]],
+    unnamed: str | None,
     problems: list[Problem],
 ) -> type[Environment] | None:
     """Return the environment that is asked for; None, and a problem, when there is none of that name."""
@@ -91,10 +95,10 @@ def choose_environment(
         problems += found
         if entry is None:
             slips = [each for each in unknown_names(names) if CHOOSER in each.fix]
-            if slips:
-                problems[:] = [*problems, *slips]
-                return None
-            return by_name[DEFAULT_ENVIRONMENT]
+            if not slips and unnamed is not None:
+                return by_name[unnamed]
+            problems += slips or [unchosen(by_name)]
+            return None
     assert entry is not None  # noqa: S101 (for the type checker)
     if entry.text in by_name:
         return by_name[entry.text]
@@ -105,9 +109,15 @@ def choose_environment(
     return None
 
 
+def unchosen(names: Iterable[str]) -> Problem:
+    """Return the problem of a program that must be told its environment, and is not."""
+    fix = f"Set {CHOOSER} to one of {', '.join(names)}"
+    return trouble("missing", CHOOSER, str(NOT_SET), "a service is told which environment it serves", fix)
+
+
 def meant_environment(text: str, names: Iterable[str]) -> str:
     """Return the name that `text` abbreviates or misspells, or nothing."""
-    names = list(names)
+    names, text = list(names), text.strip()
     short = [name for name in names if len(text) > 1 and name.startswith(text.lower())]
     slip = nearest(text, [name.upper() for name in names])
     return short[0] if short else (slip or "").lower()

@@ -71,3 +71,5 @@ class Production(Staging):
 
 
 ENVIRONMENTS: tuple[type[Environment], ...] = (Development, Testing, Staging, Production)
+DEFAULT = Development.name
+"""What a command of the pipeline acts on when nothing names an environment."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from config.delivery import Delivery
+from config.environments import DEFAULT
 from config.errors import ConfigurationError, Problem
 from config.origin import Origin
 from config.secret import Secret
@@ -81,14 +82,21 @@ class Settings:
         return variables_of(GROUPS["app" if self.delivery is None else part])
 
 
-def load(environment: str | None = None, sources: Sources | None = None, *, part: Part = "all") -> Settings:
+def load(
+    environment: str | None = None,
+    sources: Sources | None = None,
+    *,
+    part: Part = "all",
+    unnamed: str | None = DEFAULT,
+) -> Settings:
     """Read and check the settings of `environment`, by default the one that ENVIRONMENT names.
 
-    Raises ConfigurationError with every error at once.
+    `unnamed` is the environment where nothing names one; None refuses to guess. Raises ConfigurationError
+    with every error at once.
     """
     from config.check import check
 
-    report = check(environment, sources, part=part)
+    report = check(environment, sources, part=part, unnamed=unnamed)
     if report.settings is None:
         raise ConfigurationError(report.environment, report.problems)
     return report.settings

@@ -71,6 +71,18 @@ def test_a_container_with_a_misspelt_environment_exits_2(tmp_path: Path) -> None
     assert "Did you mean production" in done.stderr
 
 
+@pytest.mark.parametrize("word", ["serve", "migrate", "check"])
+@pytest.mark.parametrize("environ", [{}, {"ENVIRONMENT": ""}, {"ENVIRONMENT": " "}])
+def test_a_container_that_is_told_no_environment_exits_2(
+    tmp_path: Path, word: str, environ: dict[str, str]
+) -> None:
+    done = start(word, tmp_path, **environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "] ENVIRONMENT (" in done.stderr
+    assert "one of development, testing, staging, production" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_container_shows_its_warnings_and_goes_on(tmp_path: Path) -> None:
     done = start("check", tmp_path, ENVIRONMENT="development", DB_POOL_SIZE="2")
     assert done.returncode == 0

@@ -147,6 +147,7 @@ def test_an_env_file_that_cannot_be_read_is_reported(world: World, make: Any, ru
         ("PRODUCTION", "Did you mean production"),
         ("dev", "Did you mean development"),
         ("stagin", "Did you mean staging"),
+        (" staging ", "Did you mean staging"),
         ("live", "Write one of these names"),
         ("", "Write one of these names"),
         ("p", "Write one of these names"),
@@ -157,13 +158,30 @@ def test_an_unknown_environment_is_refused(world: World, name: str, fix: str, pl
     if place == "process environment":
         world.environ["ENVIRONMENT"] = name
     elif place == ".env:1":
-        world.yours(f"ENVIRONMENT={name}\n")
+        world.yours(f"ENVIRONMENT='{name}'\n")
     report = world.check(name if place == "command line" else None)
     problem = report.problems[0]
     assert (report.environment, report.settings, len(report.problems)) == ("", None, 1)
     assert (problem.id, problem.variable, problem.source) == ("unknown-environment", "ENVIRONMENT", place)
     assert problem.rule == "the environment is one of development, testing, staging, production"
     assert problem.fix == fix
+
+
+def test_a_service_that_is_told_no_environment_is_refused(world: World) -> None:
+    def found() -> list[tuple[str, str, str]]:
+        report = check(None, world.sources, part="app", unnamed=None)
+        assert (report.settings is None) == bool(report.problems)
+        return [(each.id, str(each), report.environment) for each in report.problems]
+
+    text = (
+        "error [missing] ENVIRONMENT (not set): a service is told which environment it serves. "
+        "Set ENVIRONMENT to one of development, testing, staging, production."
+    )
+    assert found() == [("missing", text, "")]
+    world.environ["ENVIROMENT"] = "testing"
+    assert [id_ for id_, _, _ in found()] == ["unknown-name"]
+    world.environ["ENVIRONMENT"] = "testing"
+    assert check(None, world.sources, part="app", unnamed=None).environment == "testing"
 
 
 def test_the_environment_is_what_is_asked_for_then_the_process_then_env_then_development(
