@@ -95,9 +95,11 @@ def _say_checked(settings: Settings) -> int:
 
 def _configured(command: Callable[[Settings], int]) -> int:
     """Load the settings for `command`; a refused configuration is reported whole, exit code 2."""
+    from app.privileges import give_up_new_privileges
     from config.errors import ConfigurationError
     from config.settings import load
 
+    give_up_new_privileges()
     try:
         settings = load(part="app", unnamed=None)
     except ConfigurationError as problem:

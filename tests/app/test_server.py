@@ -49,6 +49,17 @@ def test_it_serves_from_a_real_process(shared: Service) -> None:
     assert b"What runs where" in page
 
 
+def test_no_process_of_it_may_gain_privileges(shared: Service) -> None:
+    family = [shared.process.pid, *children(shared.process.pid)]
+    assert len(family) == 2  # gunicorn's parent and its worker
+    for pid in family:
+        assert "NoNewPrivs:\t1\n" in Path(f"/proc/{pid}/status").read_text()
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.mark.system
 def test_it_serves_on_postgresql(postgres: PostgresServer, migrated_database: str, tmp_path: Path) -> None:
     settings = {

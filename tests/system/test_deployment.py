@@ -321,6 +321,11 @@ def test_every_container_is_confined(live: Stage) -> None:
         assert host["Init"]
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
         assert not host["Privileged"]
+        processes = live.swarm.request("GET", f"/containers/{container['Id']}/top")
+        for row in processes["Processes"]:
+            about = Path(f"/proc/{row[processes['Titles'].index('PID')]}/status").read_text()
+            # PID 1 is the engine's own init, which starts ours and nothing else.
+            assert "Name:\tdocker-init\n" in about or "NoNewPrivs:\t1\n" in about, about
         assert host["PortBindings"] == {} or "proxy" in facts["Name"]
 
 
