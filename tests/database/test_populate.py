@@ -167,6 +167,15 @@ def test_strict_stops_at_the_first_bad_record_and_keeps_nothing_of_its_batch(
     assert count(ledger) == 5
 
 
+def test_strict_is_not_content_with_what_an_earlier_run_rejected(
+    ledger: ConnectionManager, tmp_path: Path
+) -> None:
+    path = ndjson(tmp_path / "e.ndjson", [event(1), "bad"])
+    assert populate(ledger, path).steps[0].rejected == 1
+    with pytest.raises(RejectedError, match="1 records of events were rejected by an earlier run"):
+        populate(ledger, path, strict=True)
+
+
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     ledger: ConnectionManager, tmp_path: Path
 ) -> None:

@@ -101,6 +101,12 @@ class Worker:
         records, content, changed = self._after(saved)
         if changed:
             saved = Checkpoint()
+        if self._options.strict and saved.rejected:
+            raise RejectedError(
+                f"{saved.rejected:,} records of {self._step.name} were rejected by an earlier run.",
+                f"{self._path}",
+                "correct them and repeat the command with --restart, or leave out --strict",
+            )
         now = saved
         with Rejects(self._path, size=saved.rejects_bytes) as rejects:
             while batch := list(islice(records, self._options.batch)):
