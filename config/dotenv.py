@@ -14,10 +14,8 @@ from pathlib import Path
 from decouple import RepositoryEnv
 
 ENCODING = "utf-8-sig"
-ASSIGNMENT = re.compile(
-    r"\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)", re.DOTALL
-)
-COMMENT = re.compile(r"\s+#.*", re.DOTALL)
+ASSIGNMENT = r"(?s)\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)"
+COMMENT = r"(?s)\s+#.*"
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\"": '"', r"\\": "\\"}
 
 
@@ -77,7 +75,7 @@ def parse(text: str) -> Iterator[Assignment | Fault]:
         number += 1
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        match = ASSIGNMENT.fullmatch(line)
+        match = re.fullmatch(ASSIGNMENT, line)
         if match is None:
             yield Fault(first + 1, "a line is NAME=value, a comment or blank", "Correct or delete the line")
             continue
@@ -93,7 +91,7 @@ def parse(text: str) -> Iterator[Assignment | Fault]:
                 yield Fault(first + 1, "a quote that is opened is closed", f"Add the missing {rest[0]}")
                 number = first + 1
                 continue
-            if not COMMENT.fullmatch(rest[end + 1 :]) and rest[end + 1 :].strip():
+            if not re.fullmatch(COMMENT, rest[end + 1 :]) and rest[end + 1 :].strip():
                 fix = "Quote the whole value, or put a blank before the #"
                 yield Fault(first + 1, "nothing but a comment follows a closing quote", fix)
                 continue
@@ -102,7 +100,7 @@ def parse(text: str) -> Iterator[Assignment | Fault]:
             )
             plain = False
         else:
-            value = COMMENT.sub("", raw).strip()
+            value = re.sub(COMMENT, "", raw).strip()
             plain = not match["export"] and value == raw.strip()
         yield Assignment(match["name"], value, first + 1, plain)
 
@@ -111,5 +109,5 @@ def closing(text: str) -> int:
     """Return where the quote that opens `text` closes, or -1; a backslash protects a double quote."""
     if text[0] == "'":
         return text.find("'", 1)
-    match = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL).match(text, 1)
+    match = re.match(r'(?s)"(?:[^"\\]|\\.)*"', text)
     return match.end() - 1 if match else -1

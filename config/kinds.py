@@ -20,7 +20,7 @@ from config.spelling import nearest
 BOOLEANS = {True: "true", False: "false"}
 LONGEST_WORD = 40
 MEMORY = r"[1-9][0-9]*[KMG]"
-HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+HOST = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -221,7 +221,7 @@ class Host(Text):
     def read(self, text: str) -> str:
         """Return the host; raises ValueError."""
         socket = self.folder and text.startswith("/")
-        if text and not socket and not (is_address(text) or HOST.fullmatch(text)):
+        if text and not socket and not (is_address(text) or re.fullmatch(HOST, text)):
             raise ValueError(self.rule)
         return text
 
@@ -262,7 +262,7 @@ class Url(Text):
         except ValueError:
             raise ValueError(self.rule) from None
         host = parts.hostname or ""
-        named = bool(host) and (is_address(host) or HOST.fullmatch(host) is not None)
+        named = bool(host) and (is_address(host) or re.fullmatch(HOST, host) is not None)
         if parts.scheme not in self.schemes or parts.username is not None or not named or port == 0:
             raise ValueError(self.rule)
         return text.rstrip("/")
