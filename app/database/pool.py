@@ -261,7 +261,8 @@ class Pool:
         if oldest is not None:
             text += f"; oldest held {now - oldest.since:.1f} s by {oldest.holder()}"
         if self._last_cause is not None:
-            text += f"; last cause: {' '.join(str(self._last_cause).split())}"
+            what = getattr(self._last_cause, "what", self._last_cause)
+            text += f"; last cause: {' '.join(str(what).split())}"
         return text
 
     def _enqueue(self, waiter: _Waiter) -> None:

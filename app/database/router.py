@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from app.database import failover
 from app.database.errors import (
     AdapterMisconfigured,
-    DatabaseError,
     LoginRefused,
     ManagerClosed,
     NoRoute,
@@ -278,10 +277,8 @@ class Router:
 
 
 def _line(route: Route) -> str:
-    cause: DatabaseError | None = route.cause
-    last = " ".join(str(cause).split()) if cause else "no error"
     refuses = ", takes no writes" if route.writable is False else ""
-    return (
-        f"{route.name} ({route.adapter.describe()}): breaker {route.breaker.state.value}{refuses}; {last}; "
-        f"pool: {route.pool.describe()}"
-    )
+    pool = route.pool.describe()
+    state = f"breaker {route.breaker.state.value}{refuses}; pool: {pool}"
+    cause = " ".join(route.cause.what.split()) if route.cause else "no error"
+    return f"{route.name} ({route.adapter.describe()}): {state}" + ("" if cause in pool else f"; {cause}")

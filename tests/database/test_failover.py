@@ -226,7 +226,7 @@ def test_nothing_works_within_the_budget_says_the_last_cause_of_each_route(two) 
     text = str(caught.value)
     assert "first" in text
     assert "second" in text
-    assert "Connection refused" in text
+    assert text.count("Connection refused") == 2  # once a route
     assert caught.value.transient
 
 
