@@ -161,7 +161,7 @@ def secrets_elsewhere(
         for template, folder in zip(sources.secrets, sources.folders(environment), strict=True):
             if "<environment>" not in str(template):
                 continue
-            for name in names_in(folder) & frozenset(names):
+            for name in sorted(names_in(folder) & frozenset(names)):
                 try:
                     found[environment, name] = Secret(read_secret(folder / name).text)
                 except (OSError, ValueError):

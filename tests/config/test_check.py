@@ -213,6 +213,7 @@ def test_a_file_of_one_environment_does_not_choose(world: World) -> None:
     world.shared("development", "ENVIRONMENT=production\n")
     problem = world.only("development")
     assert (problem.level, problem.id, problem.fix) == (E, "unknown-name", "Delete the line")
+    assert (problem.variable, problem.source) == ("ENVIRONMENT", "config/.env.development:1")
 
 
 @pytest.mark.parametrize(

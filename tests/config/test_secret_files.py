@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from config.origin import Place
 from config.secret_files import LARGEST, names_in, read_secret
 from tests.config.world import World
 
@@ -132,14 +133,24 @@ def test_a_missing_secret_file_is_reported_with_its_path(staging: World) -> None
 
 def test_a_broken_secret_file_in_the_folder_is_reported(staging: World) -> None:
     (staging.root / ".slipway/secrets/staging/SECRET_KEY").write_bytes(b"\xff\xff")
-    found = staging.found()
-    assert ("error", "secret-file", "SECRET_KEY") in found
+    problem = next(each for each in staging.problems() if each.id == "secret-file")
+    assert (problem.variable, problem.source, problem.rule) == (
+        "SECRET_KEY",
+        ".slipway/secrets/staging/SECRET_KEY",
+        "a secret file is UTF-8 text",
+    )
 
 
 def test_both_a_value_and_a_file_are_refused(staging: World) -> None:
     (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
     staging.environ |= {"DB_PASSWORD_FILE": "elsewhere", "DB_PASSWORD": "process-wins-but-refused-31"}
-    assert ("error", "set-twice", "DB_PASSWORD") in staging.found()
+    problem = next(each for each in staging.problems() if each.id == "set-twice")
+    assert (problem.level.value, problem.variable, problem.source, problem.rule) == (
+        "error",
+        "DB_PASSWORD",
+        "process environment",
+        "only one of DB_PASSWORD and DB_PASSWORD_FILE is set",
+    )
 
 
 def test_both_in_one_env_file_are_refused(staging: World) -> None:
@@ -161,13 +172,17 @@ def test_an_exposed_secret_file_is_warned_of(staging: World) -> None:
     path.chmod(0o644)
     problem = staging.only()
     assert (problem.level, problem.id, problem.variable) == ("warning", "exposed-file", "DB_PASSWORD")
+    assert problem.source == ".slipway/secrets/staging/DB_PASSWORD"
     assert problem.fix == "Run `chmod 600 .slipway/secrets/staging/DB_PASSWORD`"
+    assert staging.check().readings["DB_PASSWORD"].origin.place is Place.SECRET_FILE
 
 
 def test_an_exposed_env_file_is_warned_of_when_a_secret_is_in_it(staging: World) -> None:
     staging.yours("DB_PASSWORD=typed-in-here-993\n")
     (staging.root / ".env").chmod(0o644)
-    assert staging.only().fix == "Run `chmod 600 .env`"
+    problem = staging.only()
+    assert (problem.level, problem.id, problem.variable) == ("warning", "exposed-file", "DB_PASSWORD")
+    assert (problem.source, problem.fix) == (".env:1", "Run `chmod 600 .env`")
     staging.yours("LOG_LEVEL=WARNING\n")
     (staging.root / ".env").chmod(0o644)
     assert staging.problems() == []

@@ -97,6 +97,30 @@ def test_one_value_in_two_places_is_refused(staging: World) -> None:
     assert problem.fix == "Run `invoke config.secret new SECRET_KEY --env=staging`"
 
 
+@pytest.mark.parametrize("text", ["changeme", "k7"])
+def test_who_has_a_weak_secret_is_told_how_to_make_a_strong_one(staging: World, text: str) -> None:
+    advice = "Run `invoke config.secret new LEDGER_TOKEN --env=staging`"
+    assert staging.secret("LEDGER_TOKEN", text).only().fix == advice
+
+
+def test_one_value_in_two_places_on_a_laptop_is_warned_of(world: World) -> None:
+    value = token_urlsafe(32)
+    world.secret("SECRET_KEY", value, "development").secret("LEDGER_TOKEN", value, "development")
+    assert world.found("development") == {(W, "reused-secret", "SECRET_KEY")}
+
+
+def test_one_value_in_two_places_of_production_is_refused(production: World) -> None:
+    value = token_urlsafe(32)
+    production.secret("SECRET_KEY", value, "production").secret("LEDGER_TOKEN", value, "production")
+    assert production.found("production") == {(E, "reused-secret", "SECRET_KEY")}
+
+
+def test_only_secrets_of_another_environment_are_compared(staging: World) -> None:
+    value = token_urlsafe(32)
+    staging.secret("SECRET_KEY", value).secret("NOTES", value, "production")
+    assert staging.found("staging") == set()
+
+
 def test_one_value_in_two_environments_is_refused(staging: World, production: World) -> None:
     value = token_urlsafe(32)
     staging.secret("SECRET_KEY", value).secret("SECRET_KEY", value, "production")
@@ -109,9 +133,12 @@ def test_one_value_in_two_environments_is_refused(staging: World, production: Wo
 
 
 def test_a_broken_secret_of_another_environment_is_its_own_problem(staging: World) -> None:
-    staging.secret("SECRET_KEY", "x", "production")
-    (staging.root / ".slipway/secrets/production/SECRET_KEY").write_bytes(b"\xff")
+    value = token_urlsafe(32)
+    staging.secret("DB_PASSWORD", "x", "production").secret("SECRET_KEY", value, "production")
+    (staging.root / ".slipway/secrets/production/DB_PASSWORD").write_bytes(b"\xff")
     assert staging.found() == set()
+    staging.secret("SECRET_KEY", value)
+    assert staging.found() == {(E, "reused-secret", "SECRET_KEY")}
 
 
 def test_development_and_testing_may_share(world: World) -> None:

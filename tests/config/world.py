@@ -1,11 +1,12 @@
 """A project folder of its own for each test: env files, secret files and a process environment, all given."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
 
 from config.check import Report, check
-from config.errors import Problem
+from config.errors import Level, Problem
 from config.settings import Part
 from config.sources import Sources
 
@@ -50,8 +51,11 @@ class World:
         return self
 
     def check(self, environment: str | None = "staging", part: Part = "all") -> Report:
-        """Check an environment of this world."""
-        return check(environment, self.sources, part=part)
+        """Check an environment of this world; whatever is found says all that a problem has to."""
+        report = check(environment, self.sources, part=part)
+        for problem in report.problems:
+            assert_whole(problem)
+        return report
 
     def problems(self, environment: str | None = "staging", part: Part = "all") -> list[Problem]:
         """Return what is wrong with an environment of this world."""
@@ -72,3 +76,16 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o600)
+
+
+def assert_whole(problem: Problem) -> None:
+    """Assert that a problem names its rule and place, what must hold, and what to do, a verb first."""
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", problem.id), problem
+    assert problem.level in Level, problem
+    assert isinstance(problem.variable, str), problem
+    for text in (problem.source, problem.rule, problem.fix):
+        assert text, problem
+        assert text == text.strip(), problem
+        assert not text.endswith("."), problem
+        assert "None" not in text, problem
+    assert problem.fix[0].isupper(), problem
