@@ -55,11 +55,11 @@ class Bouncer:
         )
         wait_until(self._answers, what="PgBouncer's answer")
 
-    def stop(self) -> None:
-        """Kill -9, which breaks every connection through it."""
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it, by default with kill -9; either way every connection through it breaks."""
         process, self.process = self.process, None
         if process is not None:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(how)
             process.wait(10)
 
     def admin(self, command: str) -> list[tuple[Any, ...]]:

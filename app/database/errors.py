@@ -109,8 +109,8 @@ class ConstraintBroken(RolledBack):
 class OutcomeUnknown(DatabaseError):
     """The answer to COMMIT was lost: the writes are either all there or none is.
 
-    `transaction_id` and `timeline` are set for a tracked transaction on PostgreSQL; then
-    `ConnectionManager.outcome` finds out.
+    `transaction_id` is set for a tracked transaction on PostgreSQL, with the `timeline` and the `life` of the
+    server that gave it; then `ConnectionManager.outcome` finds out.
     """
 
     def __init__(
@@ -122,7 +122,9 @@ class OutcomeUnknown(DatabaseError):
         sqlstate: str | None = None,
         transaction_id: int | None = None,
         timeline: int = 0,
+        life: str = "",
     ) -> None:
         super().__init__(what, where=where, next_step=next_step, sqlstate=sqlstate)
         self.transaction_id = transaction_id
         self.timeline = timeline
+        self.life = life

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.database.errors import ConstraintBroken, DatabaseError, OutcomeUnknown, RolledBack
 from app.database.message import said
+from app.database.outcome import NUMBER, Number
 from app.database.sqlstates import (
     READ_ONLY,
     UNDECIDED,
@@ -41,7 +42,6 @@ slow_log = logging.getLogger("app.database.slow")
 _monotonic = time.monotonic
 _text = lru_cache(maxsize=1024)(text)
 _LONGEST_SHOWN = 1000
-_TRANSACTION_ID = "SELECT txid_current_if_assigned()"
 
 
 class Transaction:
@@ -204,26 +204,27 @@ class Transaction:
                 next_step="Put a statement that may fail inside `with transaction.savepoint():`.",
                 transient=lost,
             )
-        transaction_id: int | None = None
+        number: Number | None = None
         tracked = self._track and not self.read_only and adapter.dialect == "postgresql"
         lease.busy = _monotonic()
         try:
             if tracked and connection.in_transaction():
                 with lease.raw.cursor() as cursor:
-                    cursor.execute(_TRANSACTION_ID)
-                    (transaction_id,) = cursor.fetchone()
+                    cursor.execute(NUMBER)
+                    found = cursor.fetchone()
+                number = Number(*found) if found[0] is not None else None
         except Exception as error:
             raise self._give_back_after(lease, error) from error
         try:
             connection.commit()
         except SQLAlchemyError as error:
-            raise self._after_commit(lease, error, tracked, transaction_id) from error
+            raise self._after_commit(lease, error, tracked, number) from error
         lease.pool.committed += 1
         self.lease = None
         lease.pool.release(lease)
 
     def _after_commit(
-        self, lease: Lease, error: SQLAlchemyError, tracked: bool, transaction_id: int | None
+        self, lease: Lease, error: SQLAlchemyError, tracked: bool, number: Number | None
     ) -> DatabaseError:
         """Return what a failed COMMIT means.
 
@@ -234,18 +235,17 @@ class Transaction:
         original = getattr(error, "orig", None)
         lost = lease.connection.invalidated or lease.adapter.lost(lease.raw)
         state = sqlstate_of(original)
-        wrote_nothing = self.read_only or (tracked and transaction_id is None)
+        wrote_nothing = self.read_only or (tracked and number is None)
         if (not lost and state not in UNDECIDED) or wrote_nothing:
             return self._give_back_after(lease, error)
-        timeline, where = lease.facts.timeline, self._where(lease)
+        where = self._where(lease)
         self._give_back(lease, lost=True)
         return OutcomeUnknown(
             "The answer to COMMIT was lost: the transaction is either wholly there or not at all.",
             where=f"{where}: {said(error)}",
             next_step="Ask `manager.outcome(error)`, or look for what the transaction would have written.",
             sqlstate=state,
-            transaction_id=transaction_id,
-            timeline=timeline,
+            **(number._asdict() if number is not None else {}),
         )
 
     def _roll_back(self, lease: Lease, error: BaseException) -> None:

@@ -204,10 +204,11 @@ def test_the_outcome_of_a_transaction_whose_session_still_hangs_is_made_final(tw
         lambda: database.execute("SELECT 1 FROM pg_stat_activity WHERE backend_xid IS NOT NULL"),
         what="the transaction's number",
     )
-    xid = int(
-        database.execute("SELECT backend_xid FROM pg_stat_activity WHERE backend_xid IS NOT NULL")[0][0]
+    ((xid, life),) = database.execute(
+        "SELECT backend_xid, extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text"
+        " FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
     )
-    lost = OutcomeUnknown("lost", transaction_id=xid, timeline=1)
+    lost = OutcomeUnknown("lost", transaction_id=int(xid), timeline=1, life=life)
     assert manager.outcome(lost, budget=5) is Outcome.ROLLED_BACK
     hold.set()
     thread.join()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from app.database import ConnectionManager, Limits, NotSent, RolledBack, health
+from app.database import (
+    ConnectionManager,
+    Limits,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    RolledBack,
+    health,
+)
 from app.database.adapters.local import Local
 from tests.postgres import (
     Server,
@@ -18,6 +26,7 @@ from tests.postgres import (
     wait_until,
     wheel_binaries,
 )
+from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.system
 
@@ -167,6 +176,52 @@ def test_a_killed_server_that_restarts_serves_the_same_manager(pair: tuple[Serve
         restarted.start()
         assert write(manager, 2) == "only"
         restarted.join()
+
+
+@pytest.fixture
+def forgetful(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that writes nothing to its log but for a COMMIT."""
+    binaries = debian_binaries() if request.param == "Debian's" else wheel_binaries()
+    if binaries is None:
+        pytest.skip("needs Debian's package postgresql")
+    server = Server.create(
+        binaries=binaries,
+        configuration={"synchronous_commit": "on", "wal_writer_delay": "10s", "autovacuum": "off"},
+    )
+    try:
+        server.execute("CREATE TABLE entry (id integer PRIMARY KEY)")
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("forgetful", ["18 from the wheel", "Debian's"], indirect=True)
+def test_a_number_given_out_again_after_a_crash_is_not_taken_for_ours(
+    forgetful: Server, proxy: Callable[[int], TcpProxy]
+) -> None:
+    """A crash forgets a transaction that had not reached the disk, and another one gets its number."""
+    way = proxy(forgetful.port)
+    adapter = Local(host="127.0.0.1", port=way.port, database="postgres", user="slipway")
+    with ConnectionManager([adapter], limits=QUICK) as manager:
+        write(manager, 1)
+        way.cut_before_commit()
+        with pytest.raises(OutcomeUnknown) as caught, manager.transaction(track=True) as tx:
+            tx.execute("INSERT INTO entry VALUES (2)")
+        lost = caught.value
+        forgetful.stop("immediate")
+        forgetful.start()
+        assert manager.outcome(lost) is Outcome.ROLLED_BACK
+        for number in range(10, 20):
+            write(manager, number)
+        assert forgetful.execute(f"SELECT txid_status({lost.transaction_id})") == [("committed",)]
+        assert manager.outcome(lost) is Outcome.UNKNOWN
+        # A restart that is no crash gives out no number twice.
+        way.cut_after_commit()
+        with pytest.raises(OutcomeUnknown) as caught, manager.transaction(track=True) as tx:
+            tx.execute("INSERT INTO entry VALUES (3)")
+        forgetful.restart()
+        assert manager.outcome(caught.value) is Outcome.COMMITTED
+    assert [row[0] for row in forgetful.execute("SELECT id FROM entry ORDER BY id")] == [1, 3, *range(10, 20)]
 
 
 def _started(server: Server) -> bool:
