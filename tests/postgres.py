@@ -130,6 +130,7 @@ class Server:
     port: int = field(default_factory=free_port)
     binaries: Path = field(default_factory=wheel_binaries)
     configuration: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     spare: str | None = None
     """The database that tests share, one after the other."""
 
@@ -192,7 +193,13 @@ class Server:
             [str(self.binaries / name), "-D", str(self.data), *arguments],
             cwd="/",
             # The mark lets whoever runs the suite find a server that a killed test run left behind.
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", MARK: os.environ.get(MARK, "")},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "LC_ALL": "C",
+                "TZ": "UTC",
+                MARK: os.environ.get(MARK, ""),
+                **self.environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -20,6 +20,7 @@ from app.database import (
     health,
 )
 from app.database.adapters.local import Local
+from tests.clock import wrong_clock
 from tests.postgres import (
     Server,
     debian_binaries,
@@ -138,6 +139,64 @@ def test_reads_fall_back_to_the_primary_when_the_replica_is_behind_or_gone(
         wait_until(lambda: manager.run(name, read_only=True, max_lag=30) == "replica")
         replica.kill()
         assert manager.run(name, read_only=True, max_lag=30) == "primary"
+
+
+def test_a_replica_that_receives_nothing_any_more_does_not_pass_for_fresh(
+    pair: tuple[Server, Server],
+) -> None:
+    """It has replayed all that it received, and who knows what the primary has written since."""
+    primary, replica = pair
+    with ConnectionManager(
+        [route("primary", primary)], replicas=[route("replica", replica)], limits=QUICK
+    ) as manager:
+        write(manager, 1)
+
+        def name(tx: Any) -> str:
+            tx.scalar("SELECT 1")
+            return str(tx.route)
+
+        wait_until(lambda: replica.execute("SELECT count(*) FROM entry") == [(1,)], what="replication")
+        assert manager.run(name, read_only=True, max_lag=0.3) == "replica"
+        ((source,),) = replica.execute("SHOW primary_conninfo")
+        replica.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        replica.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: replica.execute("SELECT count(*) FROM pg_stat_wal_receiver") == [(0,)])
+        write(manager, 2)
+        wait_until(lambda: manager.run(name, read_only=True, max_lag=0.3) == "primary", what="the lag")
+        assert manager.run(name, read_only=True, max_lag=3600) == "replica"
+        replica.execute("ALTER SYSTEM SET primary_conninfo = '" + source.replace("'", "''") + "'")
+        replica.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: manager.run(name, read_only=True, max_lag=0.3) == "replica", 20, "freshness")
+
+
+@pytest.mark.parametrize(("hours", "served_by"), [(-3, "primary"), (3, "primary"), (0, "replica")])
+def test_a_replica_whose_clock_is_off_is_taken_for_stale_and_never_for_fresh(
+    pair: tuple[Server, Server], hours: int, served_by: str
+) -> None:
+    primary, replica = pair
+    replica.stop("fast")
+    replica.environment = {**wrong_clock(), "FAKETIME": f"{hours:+}h"}
+    replica.start()
+    with ConnectionManager(
+        [route("primary", primary)], replicas=[route("replica", replica)], limits=QUICK
+    ) as manager:
+
+        def name(tx: Any) -> str:
+            tx.scalar("SELECT 1")
+            return str(tx.route)
+
+        # Up to date is up to date, whatever the time.
+        write(manager, 1)
+        wait_until(lambda: replica.execute("SELECT count(*) FROM entry") == [(1,)], what="replication")
+        assert manager.run(name, read_only=True, max_lag=0.3) == "replica"
+        replica.execute("SELECT pg_wal_replay_pause()")
+        write(manager, 2)
+        received = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+        wait_until(lambda: replica.execute(received) == [(True,)], what="rows that wait to be replayed")
+        assert manager.run(name, read_only=True, max_lag=3600) == served_by
+        (lag,) = (status.lag for status in manager.probe() if status.name == "replica")
+        assert lag is not None
+        assert lag >= 0
 
 
 def test_a_server_stopped_by_a_signal_is_left_and_taken_again(pair: tuple[Server, Server]) -> None:

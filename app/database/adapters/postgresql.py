@@ -20,16 +20,20 @@ SELECT s.system_identifier::text || '/' || d.oid::text || '/' || d.datname,
        r.recovering,
        current_setting('transaction_read_only') = 'on',
        CASE WHEN NOT r.recovering THEN NULL
-            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-            ELSE coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
-                          'Infinity') END,
+            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
+                 AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+            WHEN pg_last_xact_replay_timestamp() <= clock_timestamp()
+            THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8
+            ELSE 'Infinity' END,
        CASE WHEN r.recovering THEN 0
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END,
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
   FROM pg_control_system() s, pg_database d, (SELECT pg_is_in_recovery() AS recovering) r
  WHERE d.datname = current_database()
 """
-"""Who this server is. A replica that is behind and has replayed nothing yet is behind by who knows how much.
+"""Who this server is. A replica is up to date when it has replayed all that it receives, and still receives.
+Else its lag is the age of the last commit that it replayed, by two clocks: the primary's and its own. One
+that has replayed nothing yet, or whose clock is behind that commit, is behind by who knows how much.
 
 The timeline is the one a primary writes to now; the control file's lags behind."""
 
