@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from decouple import RepositoryEnv
 
 ENCODING = "utf-8-sig"
+LARGEST = 65536
+"""Bytes; `.env.template`, with a comment for every variable, has a sixth of that."""
 ASSIGNMENT = r"(?s)\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)"
 COMMENT = r"(?s)\s+#.*"
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\"": '"', r"\\": "\\"}
@@ -40,14 +43,15 @@ class Fault:
 
 
 class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
-    """The assignments of one file, with their lines; raises OSError and UnicodeDecodeError."""
+    """The assignments of one file, with their lines; raises what `text_of` raises."""
 
     def __init__(self, path: Path) -> None:
+        text = text_of(path)
         super().__init__(path, encoding=ENCODING)
         self.lines: dict[str, int] = {}
         self.faults: list[Fault] = []
         mended: dict[str, str] = {}
-        for found in parse(path.read_text(encoding=ENCODING)):
+        for found in parse(text):
             if isinstance(found, Fault):
                 self.faults.append(found)
             elif found.name in self.lines:
@@ -63,6 +67,19 @@ class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
     def __contains__(self, name: str) -> bool:
         """Tell whether the file sets `name`; decouple's own also looks at the process environment."""
         return name in self.data
+
+
+def text_of(path: Path, errors: str = "strict") -> str:
+    """Return the text of an env file; raises OSError, and ValueError with the rule that the file breaks."""
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise ValueError("an env file is a regular file")
+    if status.st_size > LARGEST:
+        raise ValueError(f"an env file has at most {LARGEST} bytes")
+    try:
+        return path.read_text(encoding=ENCODING, errors=errors)
+    except UnicodeDecodeError:
+        raise ValueError("an env file is UTF-8 text") from None
 
 
 def parse(text: str) -> Iterator[Assignment | Fault]:
@@ -82,15 +99,13 @@ def parse(text: str) -> Iterator[Assignment | Fault]:
         raw = match["rest"]
         rest = raw.lstrip()
         if rest[:1] in ("'", '"'):
+            rest = "\n".join([rest, *lines[number:]])
             end = closing(rest)
-            while end < 0 and number < len(lines):
-                rest += "\n" + lines[number]
-                number += 1
-                end = closing(rest)
             if end < 0:
                 yield Fault(first + 1, "a quote that is opened is closed", f"Add the missing {rest[0]}")
-                number = first + 1
                 continue
+            number += rest.count("\n", 0, end)
+            rest = rest[:end] + rest[end:].partition("\n")[0]
             if not re.fullmatch(COMMENT, rest[end + 1 :]) and rest[end + 1 :].strip():
                 fix = "Quote the whole value, or put a blank before the #"
                 yield Fault(first + 1, "nothing but a comment follows a closing quote", fix)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from config.dotenv import ENCODING, Assignment, parse
+from config.dotenv import Assignment, parse, text_of
 from config.environments import ENVIRONMENTS
 from config.secret import Secret
 from config.secret_files import read_secret
@@ -44,8 +44,8 @@ def given(sources: Sources) -> Iterator[tuple[str, str]]:
     shared = [sources.root / "config" / f".env.{each.name}" for each in ENVIRONMENTS]
     for path in (sources.root / ".env", *shared):
         try:
-            text = path.read_text(encoding=ENCODING, errors="replace")
-        except OSError:
+            text = text_of(path, errors="replace")
+        except (OSError, ValueError):
             continue
         yield from ((each.name, each.value) for each in parse(text) if isinstance(each, Assignment))
 

@@ -43,10 +43,12 @@ def read_secret(path: Path) -> SecretFile:
 
 
 def names_in(folder: Path) -> frozenset[str]:
-    """Return the names of the files in `folder`; none when it is missing, hidden ones left out."""
+    """Return the names of the files in `folder`, hidden ones left out; raises OSError.
+
+    None when the folder is missing.
+    """
     try:
-        return frozenset(
-            entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir()
-        )
-    except OSError:
+        entries = list(folder.iterdir())
+    except FileNotFoundError:
         return frozenset()
+    return frozenset(entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir())

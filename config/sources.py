@@ -127,7 +127,7 @@ def collect(
     plain = Layers(process, yours, shared)
     files: dict[str, Entry] = {}
     folders = sources.folders(environment)
-    present = {folder: names_in(folder) for folder in folders}
+    present = {folder: read_folder(sources, folder, problems) for folder in folders}
     for name in wanted:
         pointer = plain.entry(f"{name}_FILE")
         if pointer is not None and pointer.text:
@@ -161,7 +161,7 @@ def secrets_elsewhere(
         for template, folder in zip(sources.secrets, sources.folders(environment), strict=True):
             if "<environment>" not in str(template):
                 continue
-            for name in sorted(names_in(folder) & frozenset(names)):
+            for name in sorted(read_folder(sources, folder, []) & frozenset(names)):
                 try:
                     found[environment, name] = Secret(read_secret(folder / name).text)
                 except (OSError, ValueError):
@@ -176,10 +176,9 @@ def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Pro
         found = EnvFile(path)
     except FileNotFoundError:
         return {}
-    except UnicodeDecodeError:
-        problems.append(
-            trouble("unreadable", "", label, "an env file is UTF-8 text", "Save the file as UTF-8")
-        )
+    except ValueError as error:
+        fix = "Make it a file of lines NAME=value, in UTF-8"
+        problems.append(trouble("unreadable", "", label, str(error), fix))
         return {}
     except OSError as error:
         rule = f"an env file can be read ({error.strerror})"
@@ -191,6 +190,20 @@ def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Pro
     return {
         name: Entry(text, Origin(place, f"{label}:{found.lines[name]}")) for name, text in found.data.items()
     }
+
+
+def read_folder(sources: Sources, folder: Path, problems: list[Problem]) -> frozenset[str]:
+    """Return the names in a folder of secret files; none when it is missing.
+
+    One that cannot be read is a warning only: `/run/secrets` may be another program's.
+    """
+    try:
+        return names_in(folder)
+    except OSError as error:
+        rule = f"a folder of secret files can be read ({error.strerror})"
+        fix = "Make it a folder that you may read"
+        problems.append(trouble("unreadable", "", sources.label(folder), rule, fix, Level.WARNING))
+        return frozenset()
 
 
 def read_file(

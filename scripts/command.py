@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -111,13 +112,20 @@ def check_line(namespace: Collection, words: Sequence[str] | None = None) -> Non
     failed.
     """
     try:
-        line(namespace, words)
+        calls = line(namespace, words)
     except ParseError as error:
         raise Exit(explain(namespace, error), code=USAGE) from None
     except ValueError as error:
         # Invoke shows a traceback for a flag that takes a number and gets something else.
         text = f"a flag of this command takes a number: {error}"
         raise Exit(f"{text}\n  next: invoke --help TASK", code=USAGE) from None
+    if calls and blank_environment(sys.argv if words is None else words):
+        raise Exit("--env names no environment\n  next: name one, or leave --env out", code=USAGE)
+
+
+def blank_environment(words: Sequence[str]) -> bool:
+    """Tell whether `--env` is there without a name: what `--env=$TARGET` becomes when that is not set."""
+    return "--env=" in words or any(flag in ("--env", "-e") and not name for flag, name in pairwise(words))
 
 
 def explain(namespace: Collection, error: ParseError) -> str:

@@ -1,12 +1,13 @@
 """What `invoke config.*` does: each function returns the text to show and the exit code."""
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_urlsafe
 
 from config.check import Report, check, meant_environment
 from config.environments import ENVIRONMENTS, Care
@@ -90,7 +91,8 @@ def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
         )
     before = check(None, sources)
     path = sources.root / ".env"
-    write_choice(path, environment)
+    with may_write(".env"):
+        write_choice(path, environment)
     lines = [f".env: {CHOOSER}={environment}"]
     if before.environment and before.environment != environment:
         rows = difference(before, check(environment, sources))
@@ -102,26 +104,54 @@ def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
 
 def write_choice(path: Path, environment: str) -> None:
     """Set ENVIRONMENT in the env file at `path` and leave every other byte as it is."""
+    with alone_in(path.parent):
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+            mode = path.stat().st_mode & 0o777
+        except FileNotFoundError:
+            lines, mode = [], 0o600
+        choice = f"{CHOOSER}={environment}\n".encode()
+        places = [number for number, line in enumerate(lines) if names_the_environment(line)]
+        if places:
+            lines[places[0]] = choice
+            lines = [line for number, line in enumerate(lines) if number not in places[1:]]
+        else:
+            if lines and not lines[-1].endswith(b"\n"):
+                lines[-1] += b"\n"
+            lines.append(choice)
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(lines)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let one command at a time write in `folder`; the system frees it whatever happens to the holder."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
-        mode = path.stat().st_mode & 0o777
-    except FileNotFoundError:
-        lines, mode = [], 0o600
-    choice = f"{CHOOSER}={environment}\n".encode()
-    places = [number for number, line in enumerate(lines) if names_the_environment(line)]
-    if places:
-        lines[places[0]] = choice
-        lines = [line for number, line in enumerate(lines) if number not in places[1:]]
-    else:
-        if lines and not lines[-1].endswith(b"\n"):
-            lines[-1] += b"\n"
-        lines.append(choice)
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.writelines(lines)
-    beside.replace(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def may_write(label: str) -> Iterator[None]:
+    """Turn what the system refuses into a message; raises UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"It cannot be written: {error.strerror}.",
+            where=label,
+            next_step="Correct the path or its owner.",
+        ) from None
 
 
 def names_the_environment(line: bytes) -> bool:
@@ -171,20 +201,19 @@ def new_secret(name: str, environment: str | None, sources: Sources) -> Answer:
             f"No secret has that name; there are {', '.join(known)}.",
             next_step=f"invoke config.secret new {meant or known[0]}",
         )
+    from scripts.deployment.secrets import generate
+
     report = readable(environment, sources)
     folder = sources.folders(report.environment)[-1]
     path = folder / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    with may_write(sources.label(path)):
+        made = generate(folder, [name])
+    if not made:
         raise UsageError(
             f"{name} of {report.environment} has a value already; it was kept.",
             where=sources.label(path),
             next_step="Delete the file first when the value is to be replaced.",
-        ) from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token_urlsafe(32))
+        )
     return Answer(f"{sources.label(path)}: a new value, readable by you only")
 
 

@@ -83,6 +83,14 @@ def test_a_good_line_is_let_through_and_keeps_its_help() -> None:
     assert context.args["env"].help == "where"
 
 
+@pytest.mark.parametrize("line", [["--env="], ["--env", ""], ["-e", ""], ["--force", "--env="]])
+def test_an_environment_without_a_name_is_refused(line: list[str]) -> None:
+    """It is what `--env=$TARGET` becomes when TARGET is not set: it must not act on another one."""
+    with pytest.raises(Exit, match="--env names no environment") as caught:
+        command.check_line(NAMESPACE, words("lint", *line))
+    assert caught.value.code == 2
+
+
 def test_a_mistake_of_the_user_is_its_message_and_code() -> None:
     @command.command
     def body(_context: Context) -> None:

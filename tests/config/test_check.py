@@ -1,5 +1,6 @@
 """Everything that is wrong is found at once, with where it stands."""
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.check import check
+from config.dotenv import LARGEST
 from config.environments import ENVIRONMENTS, Staging
 from config.errors import ConfigurationError, Level
 from config.settings import Database, Sources, load
 from config.sources import Reader
 from tests.config.world import World
 
+LOOP = os.strerror(errno.ELOOP)
 E, W = "error", "warning"
 
 
@@ -124,7 +127,16 @@ def test_every_broken_line_and_value_of_every_file_is_reported_at_once(staging: 
     ("make", "rule"),
     [
         (lambda path: path.write_bytes(b"A=\xff\n"), "an env file is UTF-8 text"),
-        (lambda path: path.mkdir(), "an env file can be read (Is a directory)"),
+        (lambda path: path.mkdir(), "an env file is a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "an env file is a regular file"),
+        (
+            lambda path: path.symlink_to(path.name),
+            "an env file can be read (Too many levels of symbolic links)",
+        ),
+        (
+            lambda path: path.write_text(f"DB_NAME={'x' * LARGEST}"),
+            f"an env file has at most {LARGEST} bytes",
+        ),
     ],
 )
 def test_an_env_file_that_cannot_be_read_is_reported(world: World, make: Any, rule: str) -> None:

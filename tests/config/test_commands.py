@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_IMODE
 
@@ -131,6 +132,40 @@ def test_use_clears_away_what_a_killed_one_left(world: World) -> None:
     assert not (world.root / ".env.new").exists()
 
 
+def test_two_that_choose_at_once_leave_one_choice_and_every_other_line(world: World) -> None:
+    names = ["development", "testing", "staging"] * 8
+    world.yours("LOG_LEVEL=INFO\nENVIRONMENT=testing\nDB_NAME=ledger\n")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: configuration.write_choice(world.root / ".env", name), names))
+    first, choice, last = (world.root / ".env").read_text().splitlines()
+    assert (first, last) == ("LOG_LEVEL=INFO", "DB_NAME=ledger")
+    assert choice.removeprefix("ENVIRONMENT=") in names
+    assert [each.name for each in world.root.iterdir()] == [".env"]
+
+
+def test_a_choice_that_is_broken_off_leaves_the_file_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C arrives at the worst moment: everything is written beside the file, nothing in it."""
+    world.yours("ENVIRONMENT=testing\n")
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        configuration.use("staging", world.sources, yes=False)
+    assert (world.root / ".env").read_text() == "ENVIRONMENT=testing\n"
+    assert [each.name for each in world.root.iterdir()] == [".env"]
+
+
+def test_a_choice_that_cannot_be_written_says_why(world: World) -> None:
+    (world.root / ".env").mkdir()
+    with pytest.raises(UsageError, match="cannot be written: Is a directory") as caught:
+        configuration.use("staging", world.sources, yes=False)
+    assert caught.value.where == ".env"
+
+
 def test_use_wants_a_yes_for_production(world: World) -> None:
     with pytest.raises(UsageError, match="act on production") as caught:
         configuration.use("production", world.sources, yes=False)
@@ -167,7 +202,7 @@ def test_a_new_secret_is_strong_and_private_and_not_shown(world: World) -> None:
     answer = configuration.secret("new", "SECRET_KEY", "staging", world.sources)
     path = world.root / ".slipway/secrets/staging/SECRET_KEY"
     value = path.read_text()
-    assert len(value) == 43
+    assert len(value) == 64
     assert value not in answer.text
     assert answer.text == ".slipway/secrets/staging/SECRET_KEY: a new value, readable by you only"
     assert S_IMODE(path.stat().st_mode) == 0o600
@@ -180,6 +215,30 @@ def test_a_new_secret_never_replaces_one(world: World) -> None:
     with pytest.raises(UsageError, match="has a value already"):
         configuration.secret("new", "SECRET_KEY", None, world.sources)
     assert (world.root / ".slipway/secrets/development/SECRET_KEY").read_text() == "keep me"
+
+
+def test_of_two_that_make_a_secret_at_once_one_is_told_that_there_is_one(world: World) -> None:
+    def make(_number: int) -> str:
+        try:
+            return configuration.secret("new", "SECRET_KEY", "testing", world.sources).text
+        except UsageError as error:
+            return error.what
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(make, range(8)))
+    assert sum("a new value" in each for each in said) == 1
+    assert sum("has a value already" in each for each in said) == 7
+    assert [each.name for each in (world.root / ".slipway/secrets/testing").iterdir()] == ["SECRET_KEY"]
+
+
+@pytest.mark.parametrize("place", [".slipway", ".slipway/secrets", ".slipway/secrets/testing"])
+def test_a_secret_that_cannot_be_written_says_why(world: World, place: str) -> None:
+    path = world.root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a file where a folder should be")
+    with pytest.raises(UsageError, match="cannot be written: ") as caught:
+        configuration.secret("new", "SECRET_KEY", "testing", world.sources)
+    assert caught.value.where == ".slipway/secrets/testing/SECRET_KEY"
 
 
 def test_a_new_secret_needs_a_name_of_ours(world: World) -> None:

@@ -109,6 +109,15 @@ def test_lines_are_counted_across_a_value_of_several(tmp_path: Path) -> None:
     assert file.lines == {"A": 1, "B": 4}
 
 
+def test_a_quote_that_never_closes_spoils_its_own_line_only(tmp_path: Path) -> None:
+    file = read(tmp_path, "A='1\nB=2\nC=\"3\nD=4 # x\n")
+    assert [(fault.line, fault.fix) for fault in file.faults] == [
+        (1, "Add the missing '"),
+        (3, 'Add the missing "'),
+    ]
+    assert file.data == {"B": "2", "D": "4"}
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
 def test_line_endings_of_every_system_are_read(tmp_path: Path, ending: str) -> None:
     assert read(tmp_path, f"A=1 # x\r\nB=2{ending}").data == {"A": "1", "B": "2"}

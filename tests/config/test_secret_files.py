@@ -192,3 +192,23 @@ def test_a_secret_file_behind_what_is_no_folder_is_reported(staging: World) -> N
     staging.environ["DB_PASSWORD_FILE"] = ".slipway/secrets/staging/DB_PASSWORD/below"
     problem = next(each for each in staging.problems() if each.id == "secret-file")
     assert problem.rule == "the secret file can be read (Not a directory)"
+
+
+def test_a_folder_of_secrets_that_cannot_be_read_is_warned_of(staging: World) -> None:
+    """It may be another program's `/run/secrets`; where it was ours, the missing secrets are errors."""
+    (staging.root / "run").mkdir()
+    (staging.root / "run/secrets").write_text("no folder")
+    problem = staging.only()
+    assert (problem.level, problem.id, problem.variable, problem.source, problem.rule) == (
+        "warning",
+        "unreadable",
+        "",
+        "run/secrets",
+        "a folder of secret files can be read (Not a directory)",
+    )
+    assert staging.check().settings is not None
+
+
+def test_a_folder_of_another_environment_that_cannot_be_read_is_its_own_problem(staging: World) -> None:
+    (staging.root / ".slipway/secrets/production").write_text("no folder")
+    assert staging.problems() == []
