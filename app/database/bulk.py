@@ -191,10 +191,20 @@ class _Target:
 
     def from_copy(self, source: _Source) -> int:
         """Copy, straight or by way of a staging table that goes when the transaction ends."""
-        run = self._transaction.execute
-        run("SET LOCAL statement_timeout = 0")  # one COPY takes as long as its rows
+        limit = self._transaction.scalar("SHOW statement_timeout")
+        self._limit_statements("0")  # one COPY takes as long as its rows
         if self._on_conflict == "error":
-            return self._copy(self.table, source)
+            written = self._copy(self.table, source)
+        else:
+            written = self._copy_by_staging(source)
+        self._limit_statements(limit)  # an error undoes the change along with the rest
+        return written
+
+    def _limit_statements(self, limit: str) -> None:
+        self._transaction.execute("SELECT set_config('statement_timeout', :limit, true)", {"limit": limit})
+
+    def _copy_by_staging(self, source: _Source) -> int:
+        run = self._transaction.execute
         staging = f"load_{uuid.uuid4().hex}"
         run(
             f"CREATE TEMPORARY TABLE {staging} ON COMMIT DROP AS "  # noqa: S608
@@ -209,11 +219,12 @@ class _Target:
         """Move the staged rows over; rows that share a key are told apart only when there are any."""
         from sqlalchemy.exc import DBAPIError
 
-        insert = f"INSERT INTO {self.table} ({self.columns}) "
+        # As COPY does it: what the rows bring for an identity column is kept, ALWAYS generated or not.
+        insert = f"INSERT INTO {self.table} ({self.columns}) OVERRIDING SYSTEM VALUE "
         try:
             with self._transaction.savepoint():
                 moved = self._transaction.execute(
-                    f"{insert} SELECT {self.columns} FROM {staging}{self.clause}"  # noqa: S608
+                    f"{insert}SELECT {self.columns} FROM {staging}{self.clause}"  # noqa: S608
                 )
                 return int(moved.rowcount)
         except DBAPIError as error:
@@ -222,7 +233,7 @@ class _Target:
         last = (
             f"SELECT DISTINCT ON ({self.keys}) {self.columns} FROM {staging} ORDER BY {self.keys}, ctid DESC"  # noqa: S608
         )
-        return int(self._transaction.execute(f"{insert} {last}{self.clause}").rowcount)
+        return int(self._transaction.execute(f"{insert}{last}{self.clause}").rowcount)
 
     def _copy(self, into: str, source: _Source) -> int:
         batches = source.batches()
@@ -324,8 +335,8 @@ _COPY_TYPES: Final[frozenset[type]] = frozenset(
     {str, int, float, bool, Decimal, date, datetime, time_of_day, uuid.UUID, _Null}
 )
 _SQLITE_TYPES: Final[frozenset[type]] = frozenset({str, int, float, bool, bytes, type(None)})
-
-
+_PLAIN: Final[Mapping[type, Convert]] = {str: str.__str__, int: int.__int__, float: float.__float__}
+"""What a value is under a subclass that prints itself otherwise, such as a member of an Enum."""
 _COPY_CONVERTERS: Final[Mapping[type, Convert]] = {
     type(None): lambda _: _NULL,
     bytes: lambda value: "\\x" + value.hex(),
@@ -334,8 +345,7 @@ _COPY_CONVERTERS: Final[Mapping[type, Convert]] = {
     dict: json_text,
     list: json_text,
     tuple: json_text,
-    str: str,
-    int: int,
+    **_PLAIN,
 }
 _SQLITE_CONVERTERS: Final[Mapping[type, Convert]] = {
     datetime: lambda value: value.isoformat(" "),
@@ -343,13 +353,13 @@ _SQLITE_CONVERTERS: Final[Mapping[type, Convert]] = {
     time_of_day: lambda value: value.isoformat(),
     Decimal: str,
     uuid.UUID: str,
+    bytes: bytes,
     bytearray: bytes,
     memoryview: bytes,
     dict: json_text,
     list: json_text,
     tuple: json_text,
-    str: str,
-    int: int,
+    **_PLAIN,
 }
 
 

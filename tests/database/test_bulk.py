@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 import math
 import tracemalloc
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from app.database import ConnectionManager, ConstraintBroken, Upsert, bulk
 from tests.database.notes import ids
+from tests.postgres import Database
 
 EVERY_TYPE = sa.MetaData()
 things = sa.Table(
@@ -84,6 +87,64 @@ def test_loading_twice_gives_the_same_table(things_manager: ConnectionManager, c
     things_manager.load(things, rows, on_conflict=conflict)
     assert stored(things_manager) == before
     assert len(before) == bulk.BATCH + 1
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - StrEnum's str() is its value, which would hide the difference
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Share(float, enum.Enum):
+    HALF = 0.5
+
+
+class Packet(bytes):
+    """Stands for any subclass of bytes."""
+
+
+def test_a_value_of_a_subclass_is_loaded_as_a_statement_stores_it(manager: ConnectionManager) -> None:
+    row = {"text": Colour.RED, "number": Level.HIGH, "blob": Packet(b"ab")}
+    with manager.transaction() as tx:
+        blob = "bytea" if tx.dialect == "postgresql" else "blob"
+        tx.execute(f"CREATE TABLE kept (text text, number integer, blob {blob})")
+        tx.execute("INSERT INTO kept VALUES (:text, :number, :blob)", row)
+        bulk.load(tx, "kept", [row])
+        bulk.load(tx, "kept", [{"text": Level.HIGH}, {"text": Share.HALF}])
+    with manager.transaction(read_only=True) as tx:
+        rows = [tuple(row.values()) for row in tx.all("SELECT text, number, blob FROM kept")]
+    assert [(text, number, blob and bytes(blob)) for text, number, blob in rows] == [
+        ("red", 3, b"ab"),
+        ("red", 3, b"ab"),
+        ("3", None, None),
+        ("0.5", None, None),
+    ]
+
+
+@pytest.mark.parametrize("conflict", ["error", "ignore", Upsert(keys=("id",))])
+def test_an_identity_that_the_server_always_generates_is_loaded_as_given(
+    database: Database, conflict: Any
+) -> None:
+    database.execute("CREATE TABLE made (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text)")
+    with database.manager() as manager:
+        assert manager.load("made", [{"id": 70, "text": "x"}], on_conflict=conflict).written == 1
+    assert database.execute("SELECT * FROM made") == [(70, "x")]
+
+
+@pytest.mark.parametrize("conflict", ["error", "ignore", Upsert(keys=("id",))])
+def test_after_a_load_the_transaction_has_its_own_time_limit_again(database: Database, conflict: Any) -> None:
+    database.execute("CREATE TABLE note (id integer PRIMARY KEY)")
+    with database.manager(statement_timeout=29.0) as manager, manager.transaction() as tx:
+        bulk.load(tx, "note", [(1,)], columns=("id",), on_conflict=conflict)
+        assert tx.scalar("SHOW statement_timeout") == "29s"
+        tx.execute("SET LOCAL statement_timeout = '7s'")
+        with pytest.raises(psycopg2.Error), tx.savepoint():
+            bulk.load(tx, "missing", [(1,)], columns=("id",))
+        assert tx.scalar("SHOW statement_timeout") == "7s"
+        bulk.load(tx, "note", [(2,)], columns=("id",), on_conflict=conflict)
+        assert tx.scalar("SHOW statement_timeout") == "7s"
 
 
 def test_an_upsert_replaces_and_the_last_of_two_counts(notes: ConnectionManager) -> None:
