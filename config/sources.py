@@ -25,6 +25,8 @@ __all__ = ["CHOOSER", "Entry", "Origin", "Place", "Sources", "collect"]
 
 PROJECT = Path(__file__).parent.parent
 CHOOSER = "ENVIRONMENT"
+MOST_FAULTS = 20
+"""Lines of one file; whoever has more has the wrong file, or one open quote."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,12 @@ def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Pro
         problems.append(trouble("unreadable", "", label, rule, "Make it a file that you may read"))
         return {}
     problems += (
-        trouble("broken-line", "", f"{label}:{each.line}", each.rule, each.fix) for each in found.faults
+        trouble("broken-line", "", f"{label}:{each.line}", each.rule, each.fix)
+        for each in found.faults[:MOST_FAULTS]
     )
+    if len(found.faults) > MOST_FAULTS:
+        rule = f"{len(found.faults) - MOST_FAULTS} more lines cannot be understood"
+        problems.append(trouble("broken-line", "", label, rule, "Correct the first ones, then check again"))
     return {
         name: Entry(text, Origin(place, f"{label}:{found.lines[name]}")) for name, text in found.data.items()
     }

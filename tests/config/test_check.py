@@ -221,6 +221,17 @@ def test_a_misspelt_chooser_does_not_start_development(world: World, name: str, 
     ]
 
 
+@pytest.mark.parametrize(("lines", "listed", "more"), [(20, 20, ""), (21, 21, "1 more"), (9000, 21, "8980")])
+def test_a_file_of_broken_lines_is_reported_by_its_first_ones(
+    world: World, lines: int, listed: int, more: str
+) -> None:
+    """An open quote can spoil thousands."""
+    problems = world.yours('DB_HOST="' + "x\n" * lines).problems("development")
+    assert {each.id for each in problems} == {"broken-line"}
+    assert (len(problems), problems[0].source, problems[19].source) == (listed, ".env:1", ".env:20")
+    assert problems[-1].rule.startswith(more)
+
+
 def test_a_file_of_one_environment_does_not_choose(world: World) -> None:
     world.shared("development", "ENVIRONMENT=production\n")
     problem = world.only("development")
