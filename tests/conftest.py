@@ -1,3 +1,9 @@
 """Fixtures that every test may use."""
 
-pytest_plugins = ["tests.postgres", "tests.bouncer", "tests.database.notes", "tests.tcp_proxy"]
+pytest_plugins = [
+    "tests.postgres",
+    "tests.bouncer",
+    "tests.small_disk",
+    "tests.database.notes",
+    "tests.tcp_proxy",
+]

@@ -142,10 +142,13 @@ class Server:
         configuration: Mapping[str, str] | None = None,
         host_based: str = "",
         files: Mapping[str, bytes] | None = None,
+        folder: Path | None = None,
     ) -> Server:
         """Make and start a server; `host_based` lines come before the rule that trusts everyone."""
+        if folder is not None:
+            folder.mkdir()
         server = cls(
-            Path(tempfile.mkdtemp(prefix="slipway-pg-")),
+            folder or Path(tempfile.mkdtemp(prefix="slipway-pg-")),
             binaries=binaries or wheel_binaries(),
             configuration=configuration or {},
         )

@@ -28,6 +28,7 @@ from scripts.database.backup.archive import SUFFIX
 from scripts.database.backup.retention import Retention, kept
 from scripts.database.errors import BackupError, RestoreRefusedError
 from tests.postgres import Server, Settings, wait_until
+from tests.small_disk import SmallDisk
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KINDS = ["sqlite", "pg_dump", "copy"]
@@ -519,32 +520,25 @@ class TestRetention:
 
 
 @pytest.mark.system
-def test_a_full_disk_leaves_no_partial_file(file_settings: Settings, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_partial_file(
+    file_settings: Settings, tmp_path: Path, small_disk: Callable[[int], SmallDisk]
+) -> None:
     """A small tmpfs, filled by the backup itself."""
     with closing(sqlite3.connect(file_settings.sqlite_path)) as raw, raw:
         raw.execute("CREATE TABLE noise (bytes BLOB)")
         raw.executemany("INSERT INTO noise VALUES (?)", [(os.urandom(100_000),) for _ in range(40)])
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("this account may not mount a tmpfs")
-    try:
-        with pytest.raises(BackupError, match="disk is full"):
-            backup(file_settings, folder)
-        assert list(folder.iterdir()) == []
-        (folder / "ballast").write_bytes(b"x" * 4_000_000)
-        with pytest.raises(BackupError, match="disk is full"):
-            backup(file_settings, folder)
-        assert [path.name for path in folder.iterdir()] == ["ballast"]
-        made = backup(file_settings, tmp_path / "backups")
-        with pytest.raises(BackupError, match="disk is full"):
-            job.restore(made.path, file_settings, to=str(folder / "restored.sqlite3"))
-        assert [path.name for path in folder.iterdir()] == ["ballast"]
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    folder = small_disk(6).folder
+    with pytest.raises(BackupError, match="disk is full"):
+        backup(file_settings, folder)
+    assert list(folder.iterdir()) == []
+    (folder / "ballast").write_bytes(b"x" * 4_000_000)
+    with pytest.raises(BackupError, match="disk is full"):
+        backup(file_settings, folder)
+    assert [path.name for path in folder.iterdir()] == ["ballast"]
+    made = backup(file_settings, tmp_path / "backups")
+    with pytest.raises(BackupError, match="disk is full"):
+        job.restore(made.path, file_settings, to=str(folder / "restored.sqlite3"))
+    assert [path.name for path in folder.iterdir()] == ["ballast"]
 
 
 @pytest.mark.system

@@ -5,7 +5,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +131,12 @@ def restore_postgresql(file: Any, manifest: Manifest, database: "Database", name
         if not postgresql.is_empty(route(target)):
             live = name == database.name
             raise sqlite.not_empty(route(target).describe(), live=live, example=f"--to={name}_restored")
-        fill(file, manifest, target)
+        try:
+            fill(file, manifest, target)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                make_empty_again(target)
+            raise
     return route(target).describe()
 
 
@@ -145,6 +150,16 @@ def fill(file: Any, manifest: Manifest, target: "Database") -> None:
         postgresql.fill(file, manifest, adapter)
     tables, objects = postgresql.fingerprint(adapter)
     sqlite.compare(manifest, tables, objects, adapter.describe())
+
+
+def make_empty_again(target: "Database") -> None:
+    """Take away what a failed restore has made in a database that was empty, so that it can be repeated."""
+    from app.database import ConnectionManager
+    from app.database.migrations import runner
+
+    with ConnectionManager.from_settings(replace(target, adapter_order=(route(target).kind,))) as manager:
+        runner.downgrade(manager, "base", accept_loss=True)
+    postgresql.drop_tables(route(target))
 
 
 def migrate(target: "Database", manifest: Manifest) -> None:

@@ -67,14 +67,36 @@ def connect(adapter: "PostgreSQL") -> Any:
 
 
 @contextmanager
-def snapshot(adapter: "PostgreSQL") -> Iterator[Any]:
-    """Open one unchanging view of the database, with nothing that times out while it is read."""
+def session(adapter: "PostgreSQL") -> Iterator[Any]:
+    """Open a connection of our own with nothing that times out, and give its cursor.
+
+    Raises BackupError for what the server refuses, without the values that it quotes.
+    """
+    import psycopg2
+
+    from app.database.message import said
+    from app.database.sqlstates import remedy_of
+
     with closing(connect(adapter)) as connection:
-        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        with connection.cursor() as cursor:
-            cursor.execute(SETTINGS)
-            yield cursor
-        connection.rollback()
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            raise BackupError(
+                f"The server refused: {said(error)}",
+                adapter.describe(),
+                remedy_of(error) or "correct this and repeat the command",
+            ) from error
+
+
+@contextmanager
+def snapshot(adapter: "PostgreSQL") -> Iterator[Any]:
+    """Open one unchanging view of the database."""
+    with session(adapter) as cursor:
+        cursor.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        cursor.execute(SETTINGS)
+        yield cursor
+        cursor.connection.rollback()
 
 
 def dump(adapter: "PostgreSQL", writer: Writer, *, method: str = "auto") -> Manifest:
@@ -238,15 +260,21 @@ def run_pg_restore(archive: zipfile.ZipFile, manifest: Manifest, adapter: "Postg
             raise
     if process.returncode:
         raise BackupError(
-            f"pg_restore failed and nothing was restored: {' '.join(said.split())[:500]}",
+            f"pg_restore failed and nothing was restored: {without_values(said)}",
             adapter.describe(),
             "correct this and repeat the command",
         )
 
 
+def without_values(said: str) -> str:
+    """Return what PostgreSQL's program said on one line, without the lines that quote rows."""
+    lines = [line for line in said.splitlines() if not line.startswith(("DETAIL:", "CONTEXT:"))]
+    return " ".join(" ".join(lines).split())[:500]
+
+
 def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") -> None:
     """Copy the rows of every table into the tables that the migrations made, in one transaction."""
-    with closing(connect(adapter)) as connection, connection.cursor() as cursor:
+    with session(adapter) as cursor:
         cursor.execute(SETTINGS)
         here = {f"{schema}.{name}" for schema, name in listed(cursor, TABLES)}
         unknown = sorted(set(manifest.tables) - here)
@@ -265,7 +293,16 @@ def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") ->
                 cursor.copy_expert(f"COPY {name} FROM STDIN", member)
         for full_name, (last, used) in manifest.sequences.items():
             cursor.execute("SELECT setval(%s, %s, %s)", (quoted(*full_name.split(".", 1)), last, used))
-        connection.commit()
+        cursor.connection.commit()
+
+
+def drop_tables(adapter: "PostgreSQL") -> None:
+    """Drop every table there is."""
+    with session(adapter) as cursor:
+        names = ", ".join(quoted(*row) for row in listed(cursor, TABLES))
+        if names:
+            cursor.execute(f"DROP TABLE {names} CASCADE")
+        cursor.connection.commit()
 
 
 def is_empty(adapter: "PostgreSQL") -> bool:
