@@ -285,6 +285,14 @@ def test_the_systems_authorities_are_used_when_none_are_named(
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "LOAD 'library'",
         "SELECT set_config(:name, :value, false)",
+        "SELECT set_config('x', lower(trim('A')), false)",
+        "SELECT set_config('x', 'y', 'f')",
+        "SELECT set_config('x', set_config('y', 'z', NOT true), true)",
+        "SELECT set_config('x', 'y', :local)",
+        "SELECT 1 INTO TEMP t",
+        r"SELECT E'\''; SET x = 1; SELECT ''",
+        "SELECT a$b$; SET x = 1; SELECT a$b$",
+        "/* a /* b */ c */ SET x = 1",
     ],
 )
 def test_pooler_refuses_what_needs_a_session(statement: str) -> None:
@@ -311,6 +319,10 @@ def test_pooler_refuses_what_needs_a_session(statement: str) -> None:
         "PREPARE TRANSACTION 'x'",
         "DECLARE c CURSOR FOR SELECT 1",
         "SELECT set_config('x', 'y', true)",
+        "SELECT set_config('x', concat('y', lower('Z')), TRUE), (SELECT false)",
+        r"SELECT E'\\', 'a\', E'it\'s; SET x = 1', date'2026-11-23'",
+        "INSERT INTO temp SELECT 1",
+        "/* a /* b */ ; SET x = 1 */ SELECT 1",
         "INSERT INTO reset VALUES (1)",
     ],
 )

@@ -1,6 +1,7 @@
 """Which statements need a session, and so cannot go through a transaction pooler.
 
-Source: PgBouncer's feature table, https://www.pgbouncer.org/features.html.
+Source: PgBouncer's feature table, https://www.pgbouncer.org/features.html. What a function or a DO block does
+inside is not seen.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import Final
 
 from app.database.errors import FeatureRefused
 
-_COMMENT: Final = r"--[^\n]*|/\*.*?\*/"
-_TEXT: Final = r"'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\"(?:[^\"]|\"\")*\""
+_COMMENT: Final = r"--[^\n]*|/\*(?:/\*.*?\*/|.)*?\*/"
+_TEXT: Final = (
+    r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
+    r"|(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$"
+)
 _NOISE: Final = re.compile(f"(?P<comment>{_COMMENT})|{_TEXT}", re.DOTALL)
 
 _RULES: Final = (
@@ -33,6 +37,11 @@ _RULES: Final = (
         "a temporary table that outlives its transaction",
         "Add ON COMMIT DROP",
     ),
+    (
+        r"^SELECT\b.*\bINTO\s+(LOCAL\s+|GLOBAL\s+)?(TEMP|TEMPORARY)\s",
+        "SELECT INTO a temporary table",
+        "Use CREATE TEMPORARY TABLE ... ON COMMIT DROP AS",
+    ),
     (r"^(PREPARE\s+(?!TRANSACTION\b)|EXECUTE\b|DEALLOCATE\b)", "PREPARE", "Send the statement itself"),
     (r"^DECLARE\b.*\bWITH\s+HOLD\b", "a cursor WITH HOLD", "Read it within the transaction"),
     (r"^LOAD\b", "LOAD", "Set shared_preload_libraries on the server"),
@@ -40,22 +49,35 @@ _RULES: Final = (
 _COMPILED: Final = tuple(
     (re.compile(rule, re.IGNORECASE | re.DOTALL), what, instead) for rule, what, instead in _RULES
 )
-_SET_CONFIG: Final = re.compile(
-    r"\bset_config\s*\([^()]*,\s*(false|'f'|'false'|'off'|'no'|0)\s*\)", re.IGNORECASE
-)
+_INNERMOST: Final = re.compile(r"(?P<set>\bset_config\s*)?\((?P<inside>[^()]*)\)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1024)
 def refuse_session_features(statement: str) -> None:
     """Raise FeatureRefused when `statement` leaves something behind in its session."""
     bare = _NOISE.sub(lambda found: " " if found["comment"] else " '' ", statement)
-    if _SET_CONFIG.search(bare):
-        raise _refusal("set_config(..., false)", "Pass true, which ends with the transaction")
+    if "set_config" in bare.lower():
+        _refuse_set_config(bare)
     for part in bare.split(";"):
         words = part.strip()
         for rule, what, instead in _COMPILED:
             if rule.search(words):
                 raise _refusal(what, instead)
+
+
+def _refuse_set_config(bare: str) -> None:
+    """Refuse each call but those whose last argument is the word `true`; the innermost ones go first."""
+
+    def judge(call: re.Match[str]) -> str:
+        if call["set"] and call["inside"].rpartition(",")[2].strip().lower() != "true":
+            raise _refusal(
+                "set_config without a plain `true`", "Pass it, and the value ends with the transaction"
+            )
+        return " "
+
+    left = 1
+    while left:
+        bare, left = _INNERMOST.subn(judge, bare)
 
 
 def _refusal(what: str, instead: str) -> FeatureRefused:
