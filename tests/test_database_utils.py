@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
 
-from app.database import ConnectionManager, ConstraintBroken, DatabaseError, RolledBack, Transaction
+from app.database import (
+    ConnectionManager,
+    ConstraintBroken,
+    DatabaseError,
+    Outcome,
+    OutcomeUnknown,
+    RolledBack,
+    Transaction,
+)
 from tests.database.notes import ids
 from tests.postgres import Database
+from tests.tcp_proxy import TcpProxy
 
 # Transactions
 
@@ -151,6 +161,35 @@ def test_a_tracked_transaction_without_statements_leaves_nothing_open(manager: C
     manager.run(lambda _tx: None)
     with manager.transaction(read_only=True) as tx:
         assert tx.scalar("SELECT 1") == 1
+
+
+def test_asking_for_an_outcome_that_is_turned_away_at_once_pauses_before_it_asks_again(
+    database: Database,
+) -> None:
+    lost = OutcomeUnknown("The answer to COMMIT was lost.", transaction_id=1, timeline=1)
+    with database.manager(pool_size=1, pool_max_waiting=0) as manager:
+        with manager.transaction() as tx:
+            tx.execute("SELECT 1")
+            assert manager.outcome(lost, budget=0.5) is Outcome.UNKNOWN
+        (route,) = manager.statistics().routes
+    assert 1 <= route.pools["main"].turned_away <= 11
+
+
+def test_an_outcome_is_found_even_when_the_answer_to_the_question_is_lost_too(
+    database: Database, proxy: Callable[[int], TcpProxy]
+) -> None:
+    database.execute("CREATE TABLE entry (id integer)")
+    way = proxy(database.server.port)
+    with database.manager(local_host="127.0.0.1", local_port=way.port) as manager:
+        for cut, truth in (
+            (way.cut_before_commit, Outcome.ROLLED_BACK),
+            (way.cut_after_commit, Outcome.COMMITTED),
+        ):
+            with pytest.raises(OutcomeUnknown) as caught, manager.transaction(track=True) as tx:
+                tx.execute("INSERT INTO entry VALUES (1)")
+                cut()
+            cut()
+            assert manager.outcome(caught.value) is truth
 
 
 # Retries

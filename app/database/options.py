@@ -104,8 +104,6 @@ class Limits:
     breaker_threshold: int = 3
     breaker_cooldown: float = 0.25
     breaker_cooldown_limit: float = 5.0
-    lag_check: float = 1.0
-    """A replica's lag is asked again when older than this."""
 
     def __post_init__(self) -> None:
         if self.pool_size < 1:

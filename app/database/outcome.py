@@ -24,7 +24,9 @@ coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '') A
 NUMBER: Final = f"SELECT txid_current_if_assigned(), {_SERVER}"
 """Asks for a `Number`, whose first part is None for a transaction that wrote nothing."""
 _LOOK = f"SELECT {_SERVER}"
-_END_SESSION = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = (:low)::text::xid"
+_END_SESSION = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = mod(:id, 4294967296)::text::xid
+"""
 _IN_THE_FUTURE = "22023"
 _PAUSE = 0.05
 
@@ -55,29 +57,34 @@ def find_out(manager: ConnectionManager, error: OutcomeUnknown, seconds: float) 
     if error.transaction_id is None:
         return Outcome.UNKNOWN
     deadline = time.monotonic() + seconds
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return Outcome.UNKNOWN
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            with manager.transaction(budget=left, label="outcome of a lost COMMIT") as transaction:
-                server = transaction.one(_LOOK)
-                if server["timeline"] != error.timeline:
-                    return Outcome.UNKNOWN
-                same_life = server["life"] == error.life
-                status = transaction.scalar("SELECT txid_status(:id)", id=error.transaction_id)
-                if status == "in progress" and same_life:
-                    transaction.execute(_END_SESSION, {"low": str(error.transaction_id % 2**32)})
-        except (NotSent, RolledBack) as failed:
+            found = _look(manager, error, left)
+        except (NotSent, RolledBack, OutcomeUnknown) as failed:
             if failed.sqlstate == _IN_THE_FUTURE:
                 return Outcome.ROLLED_BACK  # a crash forgot it, and nobody else has had its number yet
-            if not failed.transient:
+            if not failed.transient and not isinstance(failed, OutcomeUnknown):
                 return Outcome.UNKNOWN
-            continue
-        if status == "committed":
-            return Outcome.COMMITTED if same_life else Outcome.UNKNOWN
-        if status is None:
-            return Outcome.UNKNOWN
-        if status == "aborted" or not same_life:
-            return Outcome.ROLLED_BACK  # had ours been kept, nobody else would have its number
+            found = None
+        if found is not None:
+            return found
         time.sleep(min(_PAUSE, max(0.0, deadline - time.monotonic())))
+    return Outcome.UNKNOWN
+
+
+def _look(manager: ConnectionManager, error: OutcomeUnknown, seconds: float) -> Outcome | None:
+    """Ask once; the answer is None while the transaction still runs."""
+    with manager.transaction(budget=seconds, label="outcome of a lost COMMIT") as transaction:
+        server = transaction.one(_LOOK)
+        if server["timeline"] != error.timeline:
+            return Outcome.UNKNOWN
+        same_life = server["life"] == error.life
+        status = transaction.scalar("SELECT txid_status(:id)", id=error.transaction_id)
+        if status == "in progress" and same_life:
+            transaction.execute(_END_SESSION, {"id": error.transaction_id})
+            return None
+    if status == "committed":
+        return Outcome.COMMITTED if same_life else Outcome.UNKNOWN
+    if status is None:
+        return Outcome.UNKNOWN
+    return Outcome.ROLLED_BACK  # had ours been kept, nobody else would have its number
