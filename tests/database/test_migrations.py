@@ -8,6 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy.exc import IntegrityError
 
 from app.database import ConnectionManager
 from app.database.migrations import chain, lock, runner, schema
@@ -22,7 +24,7 @@ from app.database.migrations.errors import (
 )
 from scripts.database.check.schema import differences
 from tests.database.migration_files import ADD, CREATE, two, write
-from tests.postgres import Database, Settings
+from tests.postgres import Database, Settings, wait_until
 
 BOX = "SELECT count(*) FROM box"
 
@@ -91,9 +93,9 @@ def test_a_schema_ahead_of_this_code_is_refused_by_every_command(
     found = runner.status(manager, versions=versions)
     assert found.ahead
     assert found.pending == ()
-    for command in (runner.upgrade, runner.sql):
+    for refused in (runner.upgrade, runner.sql):
         with pytest.raises(SchemaAheadError, match="0002, which this code does not know"):
-            command(manager, versions=versions)
+            refused(manager, versions=versions)
     with pytest.raises(SchemaAheadError):
         runner.downgrade(manager, "base", versions=versions)
 
@@ -169,19 +171,23 @@ def test_sql_that_needs_a_database_to_render_cannot_be_shown(
     manager: ConnectionManager, tmp_path: Path
 ) -> None:
     folder = tmp_path / "versions"
-    write(folder, "0001", None, "op.get_bind().execute(sa.text('SELECT 1')).scalar_one()")
+    asks = "op.get_bind().execute(sa.text('SELECT 1')).scalar_one()"
+    write(folder, "0001", None, asks)
+    for refused in (runner.upgrade, runner.sql):
+        with pytest.raises(MigrationRefusedError, match="cannot be rendered"):
+            refused(manager, versions=folder)
+    write(folder, "0001", None, asks, extra='contract = True\ncontract_reason = "not judged"')
     with pytest.raises(MigrationFailedError, match="cannot be shown"):
         runner.sql(manager, versions=folder)
-    with pytest.raises(MigrationRefusedError, match="cannot be rendered"):
-        runner.upgrade(manager, versions=folder)
 
 
 def test_a_migration_that_breaks_the_running_release_is_refused_and_changes_nothing(
     manager: ConnectionManager, versions: Path
 ) -> None:
     write(versions, "0003", "0002", 'op.drop_column("box", "label")')
-    with pytest.raises(MigrationRefusedError, match=r"drops the column box\.label"):
-        runner.upgrade(manager, versions=versions)
+    for refused in (runner.upgrade, runner.sql):
+        with pytest.raises(MigrationRefusedError, match=r"drops the column box\.label"):
+            refused(manager, versions=versions)
     assert tables(manager) == set()
     marked = 'contract = True\ncontract_reason = "nothing reads it since 1.2"'
     write(versions, "0003", "0002", 'op.drop_column("box", "label")', extra=marked)
@@ -202,6 +208,27 @@ def test_many_migrators_at_once_apply_every_step_once(manager: ConnectionManager
     for thread in threads:
         thread.join()
     assert sorted(done) == [(), (), (), ("0001", "0002")]
+
+
+def test_a_migrator_that_waited_sees_what_the_one_before_it_did(database: Database, versions: Path) -> None:
+    """Under REPEATABLE READ the question for the lock would fix the view to the time before the lock."""
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_isolation = 'repeatable read'")
+    done: list[tuple[str, ...]] = []
+    with database.manager() as manager, database.manager() as late:
+        with runner.exclusive(manager, 1.0, "first") as tx:
+            other = threading.Thread(
+                target=lambda: done.append(runner.upgrade(late, versions=versions).steps)
+            )
+            other.start()
+            wait_until(lambda: waits_for_the_lock(database), 10, "the second migrator")
+            runner.apply(tx, chain.read(versions), versions, command.upgrade, "0002")
+        other.join()
+    assert done == [()]
+
+
+def waits_for_the_lock(database: Database) -> bool:
+    query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL"
+    return any(text.startswith("SELECT pg_try_advisory_xact_lock") for (text,) in database.execute(query))
 
 
 def test_postgresql_names_who_holds_the_lock_and_goes_on_when_it_is_free(
@@ -279,6 +306,55 @@ def test_sqlite_refuses_a_migration_that_leaves_references_to_nothing(tmp_path: 
         with pytest.raises(MigrationFailedError, match="1 rows that refer to nothing"):
             runner.upgrade(manager, versions=folder)
         assert tables(manager) == set()
+
+
+PARENT_AND_CHILD = """
+op.create_table("crate", sa.Column("id", sa.Integer, primary_key=True), sa.Column("label", sa.Text))
+op.create_table(
+    "box",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("crate", sa.Integer, sa.ForeignKey("crate.id", ondelete="CASCADE")),
+)
+"""
+REBUILT = """
+with op.batch_alter_table("crate") as crate:
+    crate.alter_column("label", existing_type=sa.Text(), nullable=False)
+"""
+
+
+def test_a_table_that_is_rebuilt_keeps_the_rows_that_refer_to_it(
+    manager: ConnectionManager, tmp_path: Path
+) -> None:
+    """SQLite changes a column by DROP TABLE and a copy; ON DELETE CASCADE must not see a deletion in it."""
+    folder = tmp_path / "versions"
+    write(folder, "0001", None, PARENT_AND_CHILD, 'op.drop_table("box")\nop.drop_table("crate")')
+    runner.upgrade(manager, versions=folder)
+    with manager.transaction() as tx:
+        tx.execute("INSERT INTO crate (id, label) VALUES (1, 'a')")
+        tx.execute("INSERT INTO box (id, crate) VALUES (7, 1)")
+    marked = 'contract = True\ncontract_reason = "every release fills it"'
+    write(folder, "0002", "0001", REBUILT, REBUILT.replace("False", "True"), extra=marked)
+    runner.upgrade(manager, versions=folder)
+    runner.downgrade(manager, "0001", accept_loss=True, versions=folder)
+    with manager.transaction() as tx:
+        assert tx.scalar(BOX) == 1
+        # What a migration may do, a program may not: references are looked after again on every connection.
+        with pytest.raises(IntegrityError), tx.savepoint():
+            tx.execute("INSERT INTO box (id, crate) VALUES (8, 2)")
+        tx.execute("DELETE FROM crate")
+        assert tx.scalar(BOX) == 0
+
+
+def test_references_are_looked_after_again_after_a_migration_that_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "versions"
+    write(folder, "0001", None, PARENT_AND_CHILD)
+    with ConnectionManager.from_settings(Settings(sqlite_path=tmp_path / "a.sqlite3")) as manager:
+        runner.upgrade(manager, versions=folder)
+        write(folder, "0002", "0001", "op.execute('INSERT INTO nowhere VALUES (1)')")
+        with pytest.raises(MigrationFailedError):
+            runner.upgrade(manager, versions=folder)
+        with manager.transaction() as tx:
+            assert tx.scalar("PRAGMA foreign_keys") == 1
 
 
 def test_the_shipped_migrations_make_what_the_code_names_and_undo_it(manager: ConnectionManager) -> None:

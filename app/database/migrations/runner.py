@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from app.database.transactions import Transaction
 
 LOCK_WAIT_SECONDS = 30.0
+REFERENCES = "PRAGMA foreign_keys = {}"
 
 HISTORY = sa.Table(
     schema.HISTORY_TABLE,
@@ -77,9 +78,7 @@ def upgrade(
     with exclusive(manager, wait, "migrate: upgrade") as tx:
         at = trusted(tx, line)
         target = line.resolve(revision, at)
-        steps = between(line, at, target)
-        for step in steps:
-            lint.check(step)
+        steps = permitted(line, at, target)
         if steps:
             apply(tx, line, versions, command.upgrade, str(target))
     return moved(started, at, target if steps else at, steps)
@@ -151,7 +150,7 @@ def sql(manager: ConnectionManager, revision: str = "head", *, versions: Path = 
     target = line.resolve(revision, at)
     if at == target:
         return ""
-    up = at is None or (target is not None and line.position(target) > line.position(at))
+    up = bool(permitted(line, at, target))
     text = io.StringIO()
     config = configuration(
         versions, dialect=dialect, on_version_apply=(keep_history(line),), output_buffer=text
@@ -167,7 +166,8 @@ def sql(manager: ConnectionManager, revision: str = "head", *, versions: Path = 
         ) from error
     create = sa.schema.CreateTable(HISTORY, if_not_exists=True).compile(dialect=named(dialect))
     begin, rest = text.getvalue().split("\n\n", 1)
-    return f"{begin}\n\n{str(create).strip()};\n\n{rest}"
+    before = f"{REFERENCES.format('OFF')};\n" if dialect == "sqlite" else ""
+    return f"{before}{begin}\n\n{str(create).strip()};\n\n{rest}"
 
 
 def named(dialect: str) -> Any:
@@ -185,13 +185,39 @@ def exclusive(manager: ConnectionManager, wait: float, label: str) -> Iterator[T
             else None
         )
     with lock_file(Path(file), wait) if file else nullcontext(), manager.transaction(label=label) as tx:
-        if tx.dialect == "postgresql":
-            lock_postgresql(tx, wait)
-            # A table lock that we wait for queues everybody behind us: give up soon instead. A migration may
-            # well run for longer than a request, so the statement time-out of requests does not hold for it.
-            tx.execute(f"SET LOCAL lock_timeout = '{max(1, round(wait * 1000))}ms'")
-            tx.execute("SET LOCAL statement_timeout = 0")
+        if tx.dialect == "sqlite":
+            with without_references(tx):
+                yield tx
+            return
+        # Where the default is stricter, asking for the lock would fix our view to the time before we got it.
+        tx.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        lock_postgresql(tx, wait)
+        # A table lock that we wait for queues everybody behind us: give up soon instead. A migration may well
+        # run for longer than a request, so the statement time-out of requests does not hold for it.
+        tx.execute(f"SET LOCAL lock_timeout = '{max(1, round(wait * 1000))}ms'")
+        tx.execute("SET LOCAL statement_timeout = 0")
         yield tx
+
+
+@contextmanager
+def without_references(tx: Transaction) -> Iterator[None]:
+    """Let the block change tables without a foreign key acting on it, and end its transaction.
+
+    SQLite changes a table by dropping it after a copy, which would delete what refers to it; the pragma
+    holds outside a transaction only (https://www.sqlite.org/lang_altertable.html#otheralter).
+    """
+    with tx.driver() as raw:
+        raw.execute("ROLLBACK")
+        raw.execute(REFERENCES.format("OFF"))
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+            yield
+            raw.execute("COMMIT")
+        finally:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raw.execute(REFERENCES.format("ON"))
+            raw.execute("BEGIN")
 
 
 def trusted(tx: Transaction, line: chain.Chain) -> str | None:
@@ -224,11 +250,20 @@ def between(line: chain.Chain, low: str | None, high: str | None) -> tuple[chain
     return line.migrations[start + 1 : end + 1]
 
 
+def permitted(line: chain.Chain, at: str | None, target: str | None) -> tuple[chain.Migration, ...]:
+    """Return the migrations that lead up from `at`, once the running release survives them; none lead down.
+
+    Raises MigrationRefusedError.
+    """
+    steps = between(line, at, target)
+    for step in steps:
+        lint.check(step)
+    return steps
+
+
 def apply(tx: Transaction, line: chain.Chain, versions: Path, run: Any, target: str) -> None:
     """Let Alembic run its steps in `tx`; raises MigrationFailedError with the database's own words."""
     HISTORY.create(tx.connection, checkfirst=True)
-    if tx.dialect == "sqlite":
-        tx.execute("PRAGMA defer_foreign_keys = ON")
     reached: list[str] = []
     watch = (keep_history(line), lambda step, **_: reached.append(step.up_revision_id))
     try:
