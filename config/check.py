@@ -13,6 +13,7 @@ from config.secret_rules import KEEPING
 from config.settings import GROUPS, Part, Settings
 from config.sources import (
     CHOOSER,
+    FILE_SUFFIX,
     Collected,
     Entry,
     Reader,
@@ -26,7 +27,6 @@ from config.spelling import nearest
 from config.variables import Reading, Variable, variables_of
 
 NOT_SET = Origin(Place.DEFAULT, "not set")
-FILE_SUFFIX = "_FILE"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,9 @@ from config.environments import ENVIRONMENTS
 from config.secret import Secret
 from config.secret_files import read_secret
 from config.settings import GROUPS
-from config.sources import Sources
+from config.sources import FILE_SUFFIX, Sources
 from config.spelling import nearest
 from config.variables import variables_of
-
-FILE_SUFFIX = "_FILE"
 
 
 def within_reach(sources: Sources | None = None) -> tuple[Secret, ...]:

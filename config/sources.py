@@ -25,6 +25,7 @@ __all__ = ["CHOOSER", "Entry", "Origin", "Place", "Sources", "collect"]
 
 PROJECT = Path(__file__).parent.parent
 CHOOSER = "ENVIRONMENT"
+FILE_SUFFIX = "_FILE"
 MOST_FAULTS = 20
 """Lines of one file; whoever has more has the wrong file, or one open quote."""
 
@@ -131,14 +132,14 @@ def collect(
     folders = sources.folders(environment)
     present = {folder: read_folder(sources, folder, problems) for folder in folders}
     for name in wanted:
-        pointer = plain.entry(f"{name}_FILE")
+        pointer = plain.entry(f"{name}{FILE_SUFFIX}")
         if pointer is not None and pointer.text:
             if name in process or (name in yours and pointer.origin.place is Place.YOURS):
-                rule = f"only one of {name} and {name}_FILE is set"
+                rule = f"only one of {name} and {name}{FILE_SUFFIX} is set"
                 problems.append(
                     trouble("set-twice", name, str(pointer.origin), rule, "Delete one of the two")
                 )
-            path, named_by = sources.root / pointer.text, f"{name}_FILE in {pointer.origin}"
+            path, named_by = sources.root / pointer.text, f"{name}{FILE_SUFFIX} in {pointer.origin}"
             entry = read_file(sources, name, path, named_by, problems)
         else:
             folder = next((folder for folder in folders if name in present[folder]), None)

@@ -87,3 +87,13 @@ def test_a_container_shows_its_warnings_and_goes_on(tmp_path: Path) -> None:
     done = start("check", tmp_path, ENVIRONMENT="development", DB_POOL_SIZE="2")
     assert done.returncode == 0
     assert "warning [pool-threads] DB_POOL_SIZE (process environment)" in done.stderr
+
+
+def test_a_container_warns_of_a_secret_that_others_may_read(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("q7Gk2Zr9vT4xLw8Yb3Nc6Md1Ph5Sj0Kf")
+    secret.chmod(0o644)
+    done = start("check", tmp_path, ENVIRONMENT="testing", LEDGER_TOKEN_FILE=str(secret))
+    assert done.returncode == 0
+    assert f"warning [exposed-file] LEDGER_TOKEN ({secret}, LEDGER_TOKEN_FILE in process env" in done.stderr
+    assert secret.read_text() not in done.stderr

@@ -71,6 +71,13 @@ def test_a_missing_folder_has_no_names(tmp_path: Path) -> None:
     assert names_in(tmp_path / "nowhere") == frozenset()
 
 
+def test_hidden_files_and_folders_are_no_secrets(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "SECRET_KEY").touch()
+    assert names_in(tmp_path) == {"SECRET_KEY"}
+
+
 def test_kubernetes_layout_is_read_through_its_links(staging: World) -> None:
     folder = staging.root / "run" / "secrets"
     data = folder / "..2026_11_23"
