@@ -6,11 +6,14 @@ half-open --success--> closed; half-open --failure--> open, with a longer cool-d
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+
+logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -128,4 +131,7 @@ class Breaker:
     def _tell(self, change: tuple[State, State]) -> None:
         if change[0] is not change[1]:
             for listener in tuple(self._listeners):
-                listener(*change)
+                try:
+                    listener(*change)
+                except Exception:
+                    logger.exception("a listener of a breaker failed")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.database.route import Route
     from app.database.router import Router
+
+logger = logging.getLogger(__name__)
 
 _TICK = 0.05
 _HOUSEKEEPING = 1.0
@@ -35,7 +40,10 @@ class Monitor:
 
     def _run(self) -> None:
         while not self._stop.wait(_TICK):
-            self.tick(time.monotonic())
+            try:
+                self.tick(time.monotonic())
+            except Exception:
+                logger.exception("the database monitor failed once, and goes on")
 
     def tick(self, now: float) -> None:
         """Do once what the thread does again and again."""
@@ -46,16 +54,21 @@ class Monitor:
                 oldest = pool.silent_since()
                 if oldest is not None and now - oldest > limits.silence and now >= route.next_probe:
                     route.suspect()
-            if route.breaker.begin_probe() or (now >= route.next_probe and router.wants_probe(route, now)):
-                pause = (
-                    limits.failback / max(1, limits.failback_probes)
-                    if route.cause is None
-                    else limits.silence
-                )
-                route.next_probe = now + pause * (0.75 + random.random() / 4)  # noqa: S311 - jitter, not a secret
-                route.probe_in_background()
+            route.probe_in_background(partial(self._due, route, now))
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + min(_HOUSEKEEPING, limits.leak / 2)
             for route in router.routes:
                 for pool in route.pools:
                     pool.housekeep(now, limits.leak)
+                    if route is not router.current and not route.replica:
+                        # What was on loan when the route was left came back since.
+                        pool.close_idle(unused_since=now - _HOUSEKEEPING)
+
+    def _due(self, route: Route, now: float) -> bool:
+        """Tell whether a route is to be probed now, and take note of it."""
+        router, limits = self._router, self._router.limits
+        if not (route.breaker.begin_probe() or (now >= route.next_probe and router.wants_probe(route, now))):
+            return False
+        pause = limits.failback / max(1, limits.failback_probes) if route.cause is None else limits.silence
+        route.next_probe = now + pause * (0.75 + random.random() / 4)  # noqa: S311 - jitter, not a secret
+        return True

@@ -9,11 +9,13 @@ lending cheap: a lock, a pop, and two comparisons.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,12 +33,44 @@ logger = logging.getLogger(__name__)
 
 
 class _Waiter:
-    __slots__ = ("error", "lease", "ready")
+    """Somebody who waits for a connection, and what he is given; told once, by whoever holds the lock."""
+
+    __slots__ = ("_bell", "error", "lease")
 
     def __init__(self) -> None:
-        self.ready = threading.Event()
+        # A bare lock, and no Event: its methods cannot be interrupted half-way by the garbage collector.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self.lease: Lease | None = None
         self.error: DatabaseError | None = None
+
+    def tell(self, *, lease: Lease | None = None, error: DatabaseError | None = None) -> None:
+        self.lease, self.error = lease, error
+        self._bell.release()
+
+    def wait(self, seconds: float) -> bool:
+        return self._bell.acquire(timeout=max(0.0, seconds))
+
+
+class _Turn:
+    """The pool's lock. What comes back while it is held is taken in when it is let go.
+
+    A transaction that nobody holds any more is ended by the garbage collector, in the middle of whatever this
+    thread does: it may come back while this very thread holds the lock.
+    """
+
+    __slots__ = ("_afterwards", "lock")
+
+    def __init__(self, afterwards: Callable[[], None]) -> None:
+        self.lock = threading.Lock()
+        self._afterwards = afterwards
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        self._afterwards()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +125,10 @@ class Pool:
         self._on_open_failure = on_open_failure
         self._on_dead = on_dead
         self._jitter = jitter
-        self._lock = threading.Lock()
+        self._lock = _Turn(self._settle)
         self._idle: deque[Lease] = deque()
+        self._returned: deque[tuple[Callable[[Lease], None], Lease]] = deque()
+        self._ended: deque[Lease] = deque()
         self._in_use: set[Lease] = set()
         self._waiters: deque[_Waiter] = deque()
         self._opening = 0
@@ -134,24 +170,13 @@ class Pool:
         lease.busy = 0.0
         lease.reported = False
         lease.used = time.monotonic()
-        with self._lock:
-            if not self._closed and lease in self._in_use:
-                if self._waiters:
-                    self._hand_over(lease)
-                else:
-                    self._in_use.discard(lease)
-                    self._idle.append(lease)
-                return
-        self.drop(lease)
+        self._returned.append((self._take_back, lease))
+        self._settle()
 
     def drop(self, lease: Lease) -> None:
         """Close a lent connection for good and make room for another."""
-        with self._lock:
-            if lease in self._in_use:
-                self._in_use.discard(lease)
-                self._closed_count += 1
-            self._refill()
-        discard(lease.connection)
+        self._returned.append((self._take_out, lease))
+        self._settle()
 
     def distrust(self) -> None:
         """Check every connection that is idle now before it is lent again."""
@@ -160,17 +185,14 @@ class Pool:
     def fail_waiters(self, error: DatabaseError) -> None:
         """Turn away everyone who waits, for they would wait for a route that is down."""
         with self._lock:
-            waiters = list(self._waiters)
-            self._waiters.clear()
-        for waiter in waiters:
-            waiter.error = error
-            waiter.ready.set()
+            self._turn_away(error)
 
-    def close_idle(self) -> None:
-        """Close the connections that nobody uses."""
+    def close_idle(self, *, unused_since: float = math.inf) -> None:
+        """Close the connections that nobody has used since that monotonic time."""
         with self._lock:
-            leases = list(self._idle)
-            self._idle.clear()
+            leases = [lease for lease in self._idle if lease.used < unused_since]
+            for lease in leases:
+                self._idle.remove(lease)
             self._closed_count += len(leases)
         for lease in leases:
             discard(lease.connection)
@@ -219,7 +241,7 @@ class Pool:
 
     def after_fork(self) -> None:
         """Forget every connection without a word on the wire; only for a process that was just forked."""
-        self._lock = threading.Lock()
+        self._lock = _Turn(self._settle)
         for lease in (*self._idle, *self._in_use):
             # A connection belongs to the parent. Detached, its SQLAlchemy wrapper says no goodbye, and
             # psycopg2 closes nothing in a process that did not open it.
@@ -228,6 +250,8 @@ class Pool:
         self._idle.clear()
         self._in_use.clear()
         self._waiters.clear()
+        self._returned.clear()
+        self._ended.clear()
         self._opening = 0
 
     def counts(self) -> PoolCounts:
@@ -286,7 +310,46 @@ class Pool:
         live = len(self._in_use) + len(self._idle)
         while not self._closed and self._opening < len(self._waiters) and live + self._opening < self.limit:
             self._opening += 1
-            threading.Thread(target=self._open, name=f"open-{self.adapter.name}", daemon=True).start()
+            try:
+                threading.Thread(target=self._open, name=f"open-{self.adapter.name}", daemon=True).start()
+            except RuntimeError as error:  # this process may have no more threads
+                self._opening -= 1
+                if not live and not self._opening:
+                    self._turn_away(NotSent(f"No connection can be opened: {error}."))
+                return
+
+    def _turn_away(self, error: DatabaseError) -> None:
+        """Tell everyone who waits that it is in vain; the lock is held."""
+        while self._waiters:
+            self._waiters.popleft().tell(error=error)
+
+    def _settle(self) -> None:
+        """Take in what came back, unless somebody holds the lock, who then does it."""
+        while self._returned and self._lock.lock.acquire(blocking=False):
+            try:
+                while self._returned:
+                    take, lease = self._returned.popleft()
+                    take(lease)
+            finally:
+                self._lock.lock.release()
+        while self._ended:
+            with suppress(IndexError):  # another thread closes it
+                discard(self._ended.popleft().connection)
+
+    def _take_back(self, lease: Lease) -> None:
+        """Lend a returned connection to the next, or put it by; the lock is held."""
+        if self._closed or lease not in self._in_use:
+            self._take_out(lease)
+        else:
+            self._hand_over(lease)
+
+    def _take_out(self, lease: Lease) -> None:
+        """Forget a connection that is to be closed; the lock is held."""
+        if lease in self._in_use:
+            self._in_use.discard(lease)
+            self._closed_count += 1
+        self._ended.append(lease)
+        self._refill()
 
     def _open(self) -> None:
         began = time.monotonic()
@@ -322,9 +385,7 @@ class Pool:
                 self._open_failures += 1
                 self._last_cause = error
                 if self._waiters:
-                    waiter = self._waiters.popleft()
-                    waiter.error = error
-                    waiter.ready.set()
+                    self._waiters.popleft().tell(error=error)
                 self._refill()
         if late and lease is not None:
             discard(lease.connection)
@@ -332,9 +393,7 @@ class Pool:
     def _hand_over(self, lease: Lease) -> None:
         """Give `lease`, which counts as in use, to the first waiter or put it by; the lock is held."""
         if self._waiters:
-            waiter = self._waiters.popleft()
-            waiter.lease = lease
-            waiter.ready.set()
+            self._waiters.popleft().tell(lease=lease)
         else:
             self._in_use.discard(lease)
             self._idle.append(lease)
@@ -352,11 +411,11 @@ class Pool:
             with self._lock:
                 self._enqueue(waiter)
             patience = min(deadline, time.monotonic() + self._connect_timeout * 1.25)
-            if not waiter.ready.wait(max(0.0, patience - time.monotonic())):
+            if not waiter.wait(patience - time.monotonic()):
                 with self._lock:
                     alive = bool(self._in_use or self._idle)
                 if alive:
-                    waiter.ready.wait(max(0.0, deadline - time.monotonic()))
+                    waiter.wait(deadline - time.monotonic())
         except BaseException:  # turned away, or an interrupt: nobody is left to take what it would be given
             self._withdraw(waiter)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from app.database.pool import Pool
 if TYPE_CHECKING:
     from app.database.guard import Guard
     from app.database.options import Limits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,8 @@ class Route:
         if self.cause is not None or not self._good_since:
             self._good_since = time.monotonic()
             self._good_probes = 0
+        if not facts.writable:
+            self._good_since = 0.0  # it is well for a while only when it takes writes for a while
         self.cause = None
         self.breaker.success()
         self._changed()
@@ -177,10 +182,23 @@ class Route:
         self._changed()
         return facts
 
-    def probe_in_background(self) -> None:
-        """Start a probe unless one is under way."""
-        if self._probing.acquire(blocking=False):
-            threading.Thread(target=self._probe_quietly, name=f"probe-{self.name}", daemon=True).start()
+    def probe_in_background(self, wanted: Callable[[], bool]) -> None:
+        """Start a probe unless one is under way, or `wanted`, asked just before, says no.
+
+        An open breaker gives its single probe away when it is asked, so nobody may ask who cannot probe.
+        """
+        if not self._probing.acquire(blocking=False):
+            return
+        if wanted():
+            try:
+                threading.Thread(target=self._probe_quietly, name=f"probe-{self.name}", daemon=True).start()
+            except RuntimeError as error:  # this process may have no more threads
+                logger.warning("route %s is not probed now: %s", self.name, error)
+                if not self.breaker.allows():
+                    self.breaker.failure()  # and asks again after its next cool-down
+            else:
+                return
+        self._probing.release()
 
     def _probe_quietly(self) -> None:
         try:

@@ -147,7 +147,10 @@ class Router:
             for pool in old.pools:
                 pool.close_idle()
             for listener in tuple(self._listeners):
-                listener(old.name, new.name)
+                try:
+                    listener(old.name, new.name)
+                except Exception:
+                    logger.exception("a listener to the change of routes failed")
 
     def wants_probe(self, route: Route, now: float) -> bool:
         """Tell whether the monitor should probe a route whose breaker is closed."""
