@@ -67,8 +67,12 @@ def fill_from_git(manager: "ConnectionManager", root: Path) -> list[str]:
 
     if not (root / ".git").exists():
         return [f"Not filled: {root} is no git repository."]
+    try:
+        steps = sources.steps("git", root)
+    except UsageError as error:
+        return [f"Not filled: {error}"]
     options = job.Options(folder=root / REPORTS)
-    report = job.populate(manager, "git", root, sources.steps("git", root), options, sys.stderr)
+    report = job.populate(manager, "git", root, steps, options, sys.stderr)
     events = sum(step.accepted for step in report.steps)
     return [f"Filled from git: {events:,} events, all read back."]
 

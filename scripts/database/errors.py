@@ -2,11 +2,22 @@
 
 from scripts.pipeline.errors import SlipwayError, UsageError
 
-__all__ = ["BackupError", "IncompleteError", "RejectedError", "RestoreRefusedError", "UsageError"]
+__all__ = [
+    "BackupError",
+    "IncompleteError",
+    "RejectedError",
+    "RestoreRefusedError",
+    "SourceError",
+    "UsageError",
+]
 
 
 class RejectedError(SlipwayError):
     """A row was refused and `--strict` allows none; its batch was rolled back."""
+
+
+class SourceError(SlipwayError):
+    """What is to be put into the database cannot be read to its end."""
 
 
 class IncompleteError(SlipwayError):

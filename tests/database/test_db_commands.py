@@ -56,6 +56,17 @@ def test_init_fills_the_database_from_the_repository(here: Path) -> None:
     assert "1 events, all read back" in new(here, reset=True).text
 
 
+def test_init_in_a_shallow_clone_makes_the_database_and_says_why_it_is_not_filled(here: Path) -> None:
+    for words in (["init", "-q", "one"], ["-C", "one", "commit", "-q", "--allow-empty", "-m", "One"]):
+        git(here, *words)
+    git(here, "-C", "one", "commit", "-q", "--allow-empty", "-m", "Two")
+    git(here, "clone", "-q", "--depth", "1", (here / "one").as_uri(), "shallow")
+    text = new(here / "shallow").text
+    assert "base -> 0001" in text
+    assert "Not filled" in text
+    assert "is a shallow clone" in text
+
+
 def test_reset_begins_anew_but_only_what_is_a_database_and_not_in_production(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -60,8 +61,12 @@ def count(manager: ConnectionManager) -> int:
         return int(tx.scalar("SELECT count(*) FROM event"))
 
 
-def rejects(path: Path, step: str = "events") -> list[dict[str, Any]]:
-    file = path.parent / "report" / f"rejects-{step}.ndjson"
+def rejects_file(path: Path, step: str = "events") -> Path:
+    return path.parent / "report" / job.rejects_name(step, path, checkpoint.key("ndjson", path))
+
+
+def rejects(path: Path) -> list[dict[str, Any]]:
+    file = rejects_file(path)
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
@@ -133,7 +138,8 @@ def test_bad_rows_are_set_aside_with_line_and_reason_and_the_rest_goes_in(
     assert found[5] == "is not a JSON object"
     assert found[7].startswith("data.run: ")
     assert "is not UTF-8" in found[10]
-    assert "rejects-events.ndjson" in report.to_markdown()
+    assert rejects_file(path).name in report.to_markdown()
+    assert rejects_file(path).name.startswith("rejects-events-e.ndjson-")
 
 
 def test_a_corrected_input_takes_its_rejects_away(ledger: ConnectionManager, tmp_path: Path) -> None:
@@ -143,6 +149,57 @@ def test_a_corrected_input_takes_its_rejects_away(ledger: ConnectionManager, tmp
     (step,) = populate(ledger, path).steps
     assert (step.accepted, step.duplicates, step.rejected, step.rejects) == (1, 1, 0, None)
     assert rejects(path) == []
+
+
+def test_every_source_has_rejects_of_its_own(ledger: ConnectionManager, tmp_path: Path) -> None:
+    """Files of one name in two folders, with one report for all: none may lose what another one rejected."""
+    paths = []
+    for folder, lines in (("a", ["bad, and rather long", event(1)]), ("b", ["bad", "bad", event(2)])):
+        (tmp_path / folder).mkdir()
+        paths.append(ndjson(tmp_path / folder / "e.ndjson", lines))
+    options = job.Options(folder=tmp_path / "report")
+
+    def once(path: Path) -> tuple[int, list[int], bool]:
+        report = job.populate(ledger, "ndjson", path, sources.steps("ndjson", path), options, io.StringIO())
+        file = Path(report.steps[0].rejects or "")
+        found = [json.loads(line)["line"] for line in file.read_text("utf-8").splitlines()]
+        return report.steps[0].rejected, found, report.steps[0].resumed_at > 0
+
+    assert [once(path) for path in paths] == [(1, [1], False), (2, [1, 2], False)]
+    assert [once(path) for path in paths] == [(1, [1], True), (2, [1, 2], True)]
+
+
+def test_a_dry_run_leaves_the_rejects_of_the_real_one_alone(
+    ledger: ConnectionManager, tmp_path: Path
+) -> None:
+    path = ndjson(tmp_path / "e.ndjson", [event(1), "bad"])
+    populate(ledger, path)
+    before = rejects(path)
+    ndjson(path, ["worse", "worse", "worse"])
+    dry = Path(populate(ledger, path, dry_run=True).steps[0].rejects or "")
+    assert len(dry.read_text().splitlines()) == 3
+    assert rejects(path) == before
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut short", "edited"])
+def test_rejects_that_are_not_what_was_written_are_made_anew(
+    ledger: ConnectionManager, tmp_path: Path, harm: str
+) -> None:
+    path = ndjson(tmp_path / "e.ndjson", [event(1), "bad", event(2), "worse"])
+    populate(ledger, path)
+    before, file = rejects(path), rejects_file(path)
+    if harm == "removed":
+        shutil.rmtree(file.parent)
+    elif harm == "cut short":
+        os.truncate(file, file.stat().st_size - 5)
+    else:
+        file.write_text("corrected: " + file.read_text())
+    report = populate(ledger, path)
+    (step,) = report.steps
+    assert (step.resumed_at, step.duplicates, step.rejected, step.verified) == (0, 2, 2, 2)
+    assert "were not as they had been written" in report.to_markdown()
+    assert rejects(path) == before
+    assert populate(ledger, path).steps[0].resumed_at == 4
 
 
 def test_a_line_without_end_is_rejected_without_being_held(tmp_path: Path) -> None:

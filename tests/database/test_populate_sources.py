@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.database import ConnectionManager
 from app.database.migrations import runner
-from scripts.database.errors import UsageError
+from scripts.database.errors import SourceError, UsageError
 from scripts.database.populate import job, sources
 from scripts.database.populate.progress import Progress, describe, duration
 from scripts.database.populate.report import Report
@@ -137,6 +137,59 @@ def test_a_folder_without_a_repository_is_refused(tmp_path: Path) -> None:
         sources.steps("git", tmp_path)
 
 
+def test_a_shallow_clone_is_refused_because_its_first_commit_is_another_one(
+    repository: tuple[Path, Git], tmp_path: Path
+) -> None:
+    folder, run = repository
+    for number in range(3):
+        run("commit", "-q", "--allow-empty", "-m", f"Change {number}")
+    run("clone", "-q", "--depth", "1", folder.as_uri(), str(tmp_path / "shallow"))
+    with pytest.raises(UsageError, match="is a shallow clone") as caught:
+        sources.steps("git", tmp_path / "shallow")
+    assert "git fetch --unshallow" in caught.value.next_step
+    run("clone", "-q", folder.as_uri(), str(tmp_path / "whole"))
+    names = {event_source(path) for path in (folder, tmp_path / "whole")}
+    assert len(names) == 1
+
+
+def event_source(path: Path) -> str:
+    commits = sources.steps("git", path)[0]
+    return str(commits.event(next(commits.records()))["source"])
+
+
+def test_a_branch_with_a_root_of_its_own_does_not_rename_the_repository(
+    repository: tuple[Path, Git],
+) -> None:
+    """Ten such branches: one of their roots sorts before the first commit, as good as surely."""
+    folder, run = repository
+    run("commit", "-q", "--allow-empty", "-m", "First")
+    before = event_source(folder)
+    for number in range(10):
+        run("checkout", "-q", "--orphan", f"pages{number}")
+        run("commit", "-q", "--allow-empty", "-m", f"Pages {number}")
+    run("checkout", "-q", "main")
+    assert event_source(folder) == before == f"urn:git:{run('rev-list', '--max-parents=0', 'main')}"
+    run("checkout", "-q", "--orphan", "unborn")
+    with pytest.raises(SourceError, match="HEAD"):
+        sources.steps("git", folder)
+
+
+def test_a_walk_that_git_ends_midway_is_not_taken_for_the_whole_history(
+    repository: tuple[Path, Git],
+) -> None:
+    folder, run = repository
+    for number in range(3):
+        run("commit", "-q", "--allow-empty", "-m", f"Change {number}")
+    found = sources.steps("git", folder)
+    middle = run("rev-parse", "HEAD~1")
+    (folder / ".git" / "objects" / middle[:2] / middle[2:]).unlink()
+    with pytest.raises(SourceError, match="git log failed") as caught:
+        list(found[0].records())
+    assert "git fsck" in caught.value.next_step
+    with pytest.raises(SourceError):
+        sources.steps("git", folder)
+
+
 REPORT = """<?xml version="1.0"?>
 <testsuites><testsuite name="pytest" tests="4" timestamp="2026-01-31T12:00:00+01:00" time="1,002.5">
   <testcase classname="tests.test_a" name="test_one" time="0.25"/>
@@ -186,7 +239,7 @@ def test_a_folder_of_reports_is_read_whole_and_a_broken_one_is_named(
     (folder / "b.xml").write_text('<testsuite name="b" time="soon"><testcase name="y" time="1"/></testsuite>')
     report = populate(ledger, "junit", folder)
     assert [(step.accepted, step.rejected) for step in report.steps] == [(2, 1), (0, 2)]
-    lines = (tmp_path / "report" / "rejects-suites.ndjson").read_text().splitlines()
+    lines = Path(report.steps[1].rejects or "").read_text().splitlines()
     broken, untimed = map(json.loads, lines)
     assert broken["file"].endswith("a.xml")
     assert "a.xml is not XML" in broken["reason"]
@@ -225,12 +278,56 @@ def test_a_table_becomes_events_with_typed_data(ledger: ConnectionManager, tmp_p
     }
     assert json.loads(found[1]["data"]) == {"run": "two\nlines"}
     assert json.loads(found[2]["data"]) == {"run": "r", "seconds": 2, "dirty": False}
-    lines = (tmp_path / "report" / "rejects-events.ndjson").read_text().splitlines()
+    lines = Path(step.rejects or "").read_text().splitlines()
     assert [(entry["line"], entry["reason"]) for entry in map(json.loads, lines)] == [
         (5, "data.seconds: 'many' is not a number"),
         (6, "has 3 cells where the first row has 9"),
         (7, "data.dirty: 'maybe' is not a boolean"),
     ]
+
+
+HEAD = b"id,source,type,time,subject\n"
+ROW = b"%s,/t,x.y,2026-01-31T12:00:00Z,%s\n"
+
+
+@pytest.mark.parametrize("before", [0, 1000])
+def test_a_row_in_another_encoding_is_rejected_wherever_it_stands(
+    ledger: ConnectionManager, tmp_path: Path, before: int
+) -> None:
+    path = tmp_path / "events.csv"
+    good = [ROW % (b"%d" % number, b"ok") for number in range(before)]
+    path.write_bytes(b"".join([HEAD, *good, ROW % (b"x", b"caf\xe9"), ROW % (b"y", b"ok")]))
+    (step,) = populate(ledger, "csv", path).steps
+    assert (step.accepted, step.rejected) == (before + 1, 1)
+
+
+def test_a_first_row_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    for head in (b"id,source,type,time,data.caf\xe9\n", b'id,"source"x,type,time\n', b"i" * 3_000_000):
+        path.write_bytes(head)
+        with pytest.raises(UsageError, match="The first row cannot be read"):
+            sources.steps("csv", path)
+
+
+ENDLESS = {
+    "line": b"x" * 3_000_000,
+    "cell": b'"' + (b"x" * 999 + b"\n") * 200,
+    "row": b'"%s\n",' % (b"x" * 100_000) * 12,
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_a_row_without_end_is_rejected_without_being_held(tmp_path: Path, endless: str) -> None:
+    path = tmp_path / "events.csv"
+    path.write_bytes(HEAD + ROW % (b"a", b"s") + ENDLESS[endless] + b"\n" + ROW % (b"b", b"s"))
+    found = list(sources.steps("csv", path)[0].records())
+    assert [record.line for record in found[:2]] == [2, 3]
+    assert found[0].problem is None
+    assert "larger than field limit" in str(found[1].problem) or "is longer than" in str(found[1].problem)
+    assert max(len(record.raw) for record in found) < 1 << 20
+    assert found[-1].done == path.stat().st_size
+    if endless == "line":
+        assert [(record.line, record.problem) for record in found[2:]] == [(4, None)]
 
 
 def test_a_cell_that_never_ends_is_rejected_and_not_the_end_of_the_run(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def test_every_command_of_the_guide_works_as_printed(checkout: Path) -> None:
             check=False,
         )
         assert ran.returncode == 0, ran.stderr
-        assert '"reason":' in (checkout / ".slipway/populate/rejects-events.ndjson").read_text()
+        (rejects,) = (checkout / ".slipway/populate").glob("rejects-events-events.csv-*.ndjson")
+        assert '"reason":' in rejects.read_text()
     finally:
         subprocess.run(["invoke", "db.stop"], cwd=checkout, env=environment, check=False, capture_output=True)
     assert not (checkout / ".slipway/postgres/postmaster.pid").exists()

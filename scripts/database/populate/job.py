@@ -1,5 +1,7 @@
 """Put the records of a source into the ledger: in batches, once each, going on where it was stopped."""
 
+import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ from scripts.database.errors import IncompleteError, RejectedError
 from scripts.database.populate import checkpoint, report
 from scripts.database.populate.checkpoint import Checkpoint, Content
 from scripts.database.populate.progress import Progress
-from scripts.database.populate.rejects import Rejects, places
+from scripts.database.populate.rejects import Rejects, places, whole
 from scripts.database.populate.report import Report, StepReport
 from scripts.database.populate.steps import Record, Step
 
@@ -50,7 +52,9 @@ def populate(
     started = clock()
     reports = []
     for step in steps:
-        worker = Worker(manager, checkpoint.key(source, path), step, options, stream, clock)
+        key = checkpoint.key(source, path)
+        rejects = options.folder / rejects_name(step.name, path, key, dry_run=options.dry_run)
+        worker = Worker(manager, key, step, options, rejects, stream, clock)
         reports.append(worker.dry_run() if options.dry_run else worker.run())
     done = Report(
         source=source,
@@ -70,6 +74,13 @@ def populate(
     return done
 
 
+def rejects_name(step: str, path: Path, key: str, *, dry_run: bool = False) -> str:
+    """Return the name of a step's rejects file: one for each checkpoint, since that knows its size."""
+    name = re.sub(r"[^\w.-]+", "_", path.resolve().name)[-40:]
+    end = "-dry-run" if dry_run else ""
+    return f"rejects-{step}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}{end}.ndjson"
+
+
 class Worker:
     """Does one step."""
 
@@ -79,6 +90,7 @@ class Worker:
         source: str,
         step: Step,
         options: Options,
+        rejects: Path,
         stream: TextIO,
         clock: Callable[[], float],
     ) -> None:
@@ -88,7 +100,7 @@ class Worker:
         self._options = options
         self._clock = clock
         self._progress = Progress(stream, step.name, step.total(), clock)
-        self._path = options.folder / f"rejects-{step.name}.ndjson"
+        self._path = rejects
 
     def run(self) -> StepReport:
         """Put in what is not in yet and read everything back."""
@@ -96,7 +108,8 @@ class Worker:
         with self._manager.transaction(label="populate: prepare") as tx:
             checkpoint.prepare(tx)
             saved = checkpoint.load(tx, self._source, self._step.name)
-        if self._options.restart:
+        lost = not whole(self._path, count=saved.rejected, size=saved.rejects_bytes)
+        if self._options.restart or lost:
             saved = Checkpoint()
         records, content, changed = self._after(saved)
         if changed:
@@ -122,6 +135,7 @@ class Worker:
             rejected=now.rejected,
             resumed_at=saved.position,
             changed=changed,
+            rejects_lost=lost and not self._options.restart,
             seconds=self._clock() - started,
             expected=expected,
             verified=verified,

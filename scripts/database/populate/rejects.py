@@ -51,6 +51,21 @@ class Rejects:
             self._file.close()
 
 
+def whole(path: Path, *, count: int, size: int) -> bool:
+    """Tell whether the first `size` bytes of a rejects file are the `count` records written there."""
+    if not count:
+        return True
+    found = read = 0
+    try:
+        with path.open("rb") as file:
+            while read < size and (text := file.readline()):
+                json.loads(text)
+                found, read = found + 1, read + len(text)
+    except (FileNotFoundError, ValueError):
+        return False
+    return (found, read) == (count, size)
+
+
 def places(path: Path) -> set[tuple[str, int]]:
     """Return file and line of each record in a rejects file."""
     if not path.exists():

@@ -12,6 +12,8 @@ class StepReport:
     `resumed_at` counts the records that an earlier run had done. accepted, duplicates and rejected are of the
     whole step, earlier runs included, and add up to `records`. `verified` events were found in the database
     when they were looked for, of `expected` different ones; both None when nothing was looked up.
+    `rejects_lost` says that the rejects file was not as an earlier run had written it, so that everything was
+    read anew.
     """
 
     name: str
@@ -25,6 +27,7 @@ class StepReport:
     expected: int | None = None
     verified: int | None = None
     rejects: str | None = None
+    rejects_lost: bool = False
 
     @property
     def missing(self) -> int:
@@ -83,6 +86,11 @@ def remarks(step: StepReport) -> list[str]:
     notes = []
     if step.changed:
         notes.append(f"- {step.name}: the source was changed where it had been read, so it was read anew.")
+    elif step.rejects_lost:
+        notes.append(
+            f"- {step.name}: the rejects of an earlier run were not as they had been written, so it was read"
+            " anew."
+        )
     elif step.resumed_at:
         notes.append(f"- {step.name}: went on after the {step.resumed_at:,} records of an earlier run.")
     if step.rejects:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.database.errors import UsageError
+from scripts.database.populate.sources.lines import LONGEST_LINE, lines
 from scripts.database.populate.steps import Record, Step
 
 NEEDED = ("id", "source", "type", "time")
@@ -32,8 +33,13 @@ def steps(path: Path) -> tuple[Step, ...]:
 
 def head(path: Path) -> tuple[str, ...]:
     """Return the names in the first row, checked."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        columns = tuple(name.strip() for name in next(csv.reader(file), []))
+    try:
+        columns = tuple(name.strip() for name in next(csv.reader(Text(path), strict=True), []))
+        "".join(columns).encode()
+    except (csv.Error, UnicodeEncodeError) as error:
+        raise UsageError(
+            f"The first row cannot be read: {error}.", f"{path}, line 1", "save the table as CSV in UTF-8"
+        ) from None
     missing = [name for name in NEEDED if name not in columns]
     strange = [
         name
@@ -51,21 +57,37 @@ def head(path: Path) -> tuple[str, ...]:
     return columns
 
 
+class Text:
+    """The lines of a file as text for csv.reader; `number` and `done` tell how far it has read.
+
+    A line or a row that is too long is an error that the reader passes on, and it goes on after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.number = 0
+        self.done = 0
+        self.row = 0
+        self._lines = lines(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw, self.done, problem = next(self._lines)
+        self.number += 1
+        self.row += len(raw)
+        if problem or self.row > LONGEST_LINE:
+            raise csv.Error(problem or f"the row is longer than {LONGEST_LINE} bytes")
+        return raw.decode("utf-8-sig" if self.number == 1 else "utf-8", "surrogateescape")
+
+
 def records(path: Path, width: int) -> Iterator[Record]:
     """Yield the rows after the first one, each as a JSON list."""
-    done = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal done
-        with path.open("rb") as file:
-            for raw in file:
-                done += len(raw)
-                yield raw.decode("utf-8-sig" if done == len(raw) else "utf-8", "surrogateescape")
-
-    reader = csv.reader(lines(), strict=True)
+    text = Text(path)
+    reader = csv.reader(text, strict=True)
     next(reader, None)
     while True:
-        first = reader.line_num + 1
+        first, text.row = text.number + 1, 0
         problem = None
         try:
             row = next(reader)
@@ -77,7 +99,7 @@ def records(path: Path, width: int) -> Iterator[Record]:
             problem = f"has {len(row)} cells where the first row has {width}"
         if row or problem:
             raw = json.dumps(row, ensure_ascii=True).encode()
-            yield Record(line=first, raw=raw, done=done, problem=problem)
+            yield Record(line=first, raw=raw, done=text.done, problem=problem)
 
 
 def event(record: Record, columns: tuple[str, ...]) -> Mapping[str, Any]:

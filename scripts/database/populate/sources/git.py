@@ -1,18 +1,20 @@
 """A local git repository: each commit an event, each tag a release.
 
 A commit is `dev.slipway.commit`, a tag `dev.slipway.release.tagged`. The repository is named by its first
-commit (`urn:git:<sha>`), so clones and renamed folders are one source. No e-mail addresses are taken.
+commit (`urn:git:<sha>`), where the first parents of HEAD lead, so clones and renamed folders are one source.
+No e-mail addresses are taken.
 """
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from scripts.database.errors import UsageError
+from scripts.database.errors import SourceError, UsageError
 from scripts.database.populate.steps import Record, Step
 
 FIELD = "\x1f"
@@ -26,12 +28,17 @@ def steps(path: Path) -> tuple[Step, ...]:
     """Return the steps of the repository that holds `path`; raises UsageError when there is none."""
     try:
         name = Path(git(path, "rev-parse", "--show-toplevel")).name
-    except (subprocess.CalledProcessError, FileNotFoundError):
+    except (SourceError, FileNotFoundError):
         raise UsageError(
             f"{path} is not in a git repository that can be read.", "source git", "give --path to one"
         ) from None
-    roots = sorted(git(path, "rev-list", "--max-parents=0", "--all").split())
-    source = f"urn:git:{roots[0] if roots else 'empty'}"
+    if git(path, "rev-parse", "--is-shallow-repository") == "true":
+        raise UsageError(
+            f"{path} is a shallow clone: its first commit is not the repository's.",
+            "source git",
+            "fetch the whole history: `git fetch --unshallow`",
+        )
+    source = f"urn:git:{first_commit(path)}"
     return (
         Step(
             name="commits",
@@ -60,29 +67,50 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
+def first_commit(path: Path) -> str:
+    """Return the commit that names the repository; branches with a root of their own do not count."""
+    if not git(path, "rev-list", "--all", "--max-count=1"):
+        return "empty"
+    return git(path, "rev-list", "--first-parent", "--max-parents=0", "HEAD")
+
+
 def git(path: Path, *words: str) -> str:
-    """Return what a git command prints."""
+    """Return what a git command prints; raises SourceError."""
     argv = ["git", "-C", str(path), *words]
-    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise failed(words[0], path, done.stderr)
     return done.stdout.strip()
 
 
+def failed(command: str, path: Path, said: str) -> SourceError:
+    """Return the error for a git command that did not end well."""
+    return SourceError(
+        f"git {command} failed: {' '.join(said.split())}",
+        str(path),
+        "correct this (`git fsck` says what is missing) and repeat the command",
+    )
+
+
 def records(path: Path, *words: str) -> Iterator[Record]:
-    """Yield what a git command prints, cut at NUL, without holding it all."""
+    """Yield what a git command prints, cut at NUL, without holding it all; raises SourceError at its end."""
     argv = ["git", "-C", str(path), "-c", "i18n.logOutputEncoding=UTF-8", *words]
-    with subprocess.Popen(
-        argv, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, stderr=said) as process,
+    ):
         try:
-            if process.stdout is None:
-                return
+            stdout = cast("IO[bytes]", process.stdout)
             rest = b""
             number = 0
-            while chunk := process.stdout.read(65536):
+            while chunk := stdout.read(65536):
                 *whole, rest = (rest + chunk).split(b"\0")
                 for raw in whole:
                     number += 1
                     yield Record(line=number, raw=raw.lstrip(b"\n"), done=number)
+            if process.wait():
+                said.seek(0)
+                raise failed(words[0], path, said.read().decode("utf-8", "replace"))
             if rest.strip():
                 yield Record(line=number + 1, raw=rest.strip(b"\n"), done=number + 1)
         finally:

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.database.populate.sources.lines import lines
 from scripts.database.populate.steps import Record, Step
-
-LONGEST_LINE = 1 << 20  # bytes; an event is some hundred, and a line without end must not fill the memory
 
 
 def steps(path: Path) -> tuple[Step, ...]:
@@ -25,19 +24,9 @@ def steps(path: Path) -> tuple[Step, ...]:
 
 def records(path: Path) -> Iterator[Record]:
     """Yield the lines that are not blank."""
-    done = line = 0
-    with path.open("rb") as file:
-        while raw := file.readline(LONGEST_LINE):
-            line += 1
-            done += len(raw)
-            problem = None
-            if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
-                problem = f"the line is longer than {LONGEST_LINE} bytes"
-                while (more := file.readline(LONGEST_LINE)) and not more.endswith(b"\n"):
-                    done += len(more)
-                done += len(more)
-            if raw.strip():
-                yield Record(line=line, raw=raw.strip(), done=done, problem=problem)
+    for number, (raw, done, problem) in enumerate(lines(path), start=1):
+        if raw.strip():
+            yield Record(line=number, raw=raw.strip(), done=done, problem=problem)
 
 
 def event(record: Record) -> Mapping[str, Any]:
