@@ -24,6 +24,7 @@ class Lease:
         "connection",
         "expires",
         "facts",
+        "foreign",
         "label",
         "owner",
         "pool",
@@ -51,6 +52,8 @@ class Lease:
         self.owner: tuple[CodeType, int] | None = None
         self.thread = 0
         self.reported = False
+        self.foreign = False
+        """This process was forked from its holder's: a word on the wire would end that transaction."""
 
     def holder(self) -> str:
         """Name who holds this connection: label, place in the code, thread."""

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_inherited: list[Lease] = []
+"""Connections of a parent process. They are kept, for closing SQLite's would touch the parent's file."""
+
+
 class _Waiter:
     """Somebody who waits for a connection, and what he is given; told once, by whoever holds the lock."""
 
@@ -158,7 +162,7 @@ class Pool:
             now = time.monotonic()
             if (
                 lease.used >= now - self._fresh and lease.used >= self._trusted_since and now < lease.expires
-            ) or self._works(lease, now):
+            ) or self._works(lease, now, deadline):
                 lease.since = now
                 lease.label = label
                 lease.owner = owner
@@ -246,7 +250,8 @@ class Pool:
             # A connection belongs to the parent. Detached, its SQLAlchemy wrapper says no goodbye, and
             # psycopg2 closes nothing in a process that did not open it.
             lease.connection.detach()
-            lease.pool = self
+            lease.foreign = True
+            _inherited.append(lease)
         self._idle.clear()
         self._in_use.clear()
         self._waiters.clear()
@@ -447,13 +452,17 @@ class Pool:
             elif waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def _works(self, lease: Lease, now: float) -> bool:
-        """Check a connection that was idle for long; drop it when it is dead or too old."""
+    def _works(self, lease: Lease, now: float, deadline: float) -> bool:
+        """Check a connection that was idle for long; drop it when it is dead or too old.
+
+        Of a route that is silent to one connection no other is asked: each would cost as much time again.
+        """
         if now >= lease.expires:
             self.drop(lease)
             return False
         raw = lease.raw
-        self._guard.watch(raw, self._silence)
+        silence = min(self._silence, max(0.05, deadline - now))
+        self._guard.watch(raw, silence)
         try:
             self.adapter.alive(raw)
         except BaseException as error:
@@ -463,6 +472,8 @@ class Pool:
             if not isinstance(error, Exception):  # an interrupt says nothing of the connection
                 raise
             self._last_cause = error
+            if time.monotonic() - now >= 0.9 * silence:
+                self.close_idle()
             self._on_dead()
             return False
         self._guard.release(raw)

@@ -190,15 +190,19 @@ class Router:
                 raise RouteDown(f"The route {route.name} takes no writes.", where=route.adapter.describe())
             lease.busy = lease.since
             try:
-                route.adapter.begin(lease.connection, lease.raw, read_only=read_only)
+                route.adapter.begin(
+                    lease.connection, lease.raw, read_only=read_only, within=deadline - lease.since
+                )
             except Exception as error:
-                lost = route.adapter.lost(lease.raw)
-                transaction.lease = None
-                pool.drop(lease)
-                if not lost:
+                if not route.adapter.lost(lease.raw):
+                    lease.connection.rollback()
+                    transaction.lease = None
+                    pool.release(lease)
                     raise NotSent(
                         f"No transaction could begin: {error}", where=f"route {route.name}"
                     ) from error
+                transaction.lease = None
+                pool.drop(lease)
                 pool.distrust()
                 route.suspect()
                 continue  # a fresh connection tells whether the route is down

@@ -42,6 +42,7 @@ slow_log = logging.getLogger("app.database.slow")
 _monotonic = time.monotonic
 _text = lru_cache(maxsize=1024)(text)
 _LONGEST_SHOWN = 1000
+_FOREIGN = "this transaction belongs to the process that this one was forked from; begin another one"
 
 
 class Transaction:
@@ -87,6 +88,11 @@ class Transaction:
         lease = self.lease
         if lease is None:
             return
+        if lease.foreign:
+            self.lease = None
+            if error is None:
+                raise RuntimeError(_FOREIGN)
+            return
         try:
             if error is None:
                 self._commit(lease)
@@ -98,7 +104,7 @@ class Transaction:
 
     def __del__(self) -> None:
         lease = getattr(self, "lease", None)
-        if lease is not None:
+        if lease is not None and not lease.foreign:
             slow_log.warning("a transaction was dropped without its end by %s", lease.holder())
             lease.pool.drop(lease)
 
@@ -124,13 +130,18 @@ class Transaction:
 
     def execute(self, statement: str | Executable, parameters: Parameters = None) -> CursorResult[Any]:
         """Run one statement, once for each mapping when `parameters` is a list."""
-        lease = self.lease or self._held()
+        lease = self.lease
+        if lease is None or lease.foreign:
+            lease = self._held()
         began = lease.busy = _monotonic()
         try:
             result: CursorResult[Any] = lease.connection.execute(
                 _text(statement) if statement.__class__ is str else statement,  # type: ignore[arg-type]
                 parameters,
             )
+        except Exception:
+            lease.adapter.after_error(lease.raw)
+            raise
         finally:
             lease.busy = 0.0
             elapsed = _monotonic() - began
@@ -167,6 +178,9 @@ class Transaction:
         lease.busy = _monotonic()
         try:
             yield lease.raw
+        except Exception:
+            lease.adapter.after_error(lease.raw)
+            raise
         finally:
             lease.busy = 0.0
 
@@ -179,6 +193,8 @@ class Transaction:
     def _held(self) -> Lease:
         if self.lease is None:
             raise RuntimeError("this transaction is not open: use it inside its `with` block")
+        if self.lease.foreign:
+            raise RuntimeError(_FOREIGN)
         return self.lease
 
     def _log_slow(self, statement: str | Executable, seconds: float) -> None:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import gc
+import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from app.database import ConnectionManager, DatabaseError, Limits, NotSent
+from app.database import ConnectionManager, DatabaseError, Limits, NotSent, RolledBack
+from app.database.adapters.local import Local
 from app.database.adapters.sqlite import Sqlite
 from app.database.errors import PoolTimeout, RouteDown
 from app.database.pool import Pool, PoolCounts
 from tests.postgres import Database, wait_until
+from tests.tcp_proxy import TcpProxy
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[ConnectionManager]:
     with ConnectionManager([Sqlite(tmp_path / "ledger.sqlite3")], limits=Limits(budget=2.0)) as manager:
         yield manager
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[TcpProxy]:
+    made = TcpProxy(database.server.port)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def main_pool(manager: ConnectionManager) -> Pool:
@@ -230,3 +245,84 @@ def test_nothing_is_left_of_all_this(database: Database) -> None:
     assert failed == []
     assert (counts.in_use, counts.opening, counts.waiting) == (0, 0, 0)
     assert counts.idle == counts.size <= 2
+
+
+def test_a_forked_child_leaves_its_parents_transaction_alone(manager: ConnectionManager) -> None:
+    """It may not say a word on the connection: not by leaving the block, not by asking, not at its end."""
+    with manager.transaction() as tx:
+        tx.execute("CREATE TABLE entry (id integer PRIMARY KEY)")
+    with manager.transaction() as tx:
+        tx.execute("INSERT INTO entry VALUES (1)")
+        child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            verdict = 1
+            try:
+                with pytest.raises(RuntimeError, match="forked from"):
+                    tx.scalar("SELECT 1")
+                tx.__exit__(SystemExit, SystemExit(0), None)
+                gc.collect()
+                assert manager.run(lambda own: own.scalar("SELECT count(*) FROM entry"), read_only=True) == 0
+                verdict = 0
+            finally:
+                os._exit(verdict)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        tx.execute("INSERT INTO entry VALUES (2)")
+    assert [row["id"] for row in manager.run(lambda tx: tx.all("SELECT id FROM entry ORDER BY id"))] == [1, 2]
+
+
+def test_a_forked_child_cannot_commit_its_parents_transaction(sqlite: ConnectionManager) -> None:
+    with sqlite.transaction() as tx:
+        lease = tx.lease
+        assert lease is not None
+        lease.foreign = True  # as in a child; the next lines would end the parent's transaction there
+        with pytest.raises(RuntimeError, match="forked from"):
+            tx.__exit__(None, None, None)
+        lease.pool.drop(lease)
+
+
+def test_after_a_full_disk_ended_a_transaction_nothing_more_of_it_is_kept(sqlite: ConnectionManager) -> None:
+    """SQLite rolls back by itself on some errors; what follows would commit one by one."""
+    with sqlite.transaction() as tx:
+        tx.execute("CREATE TABLE entry (id integer PRIMARY KEY, text varchar)")
+    with pytest.raises(RolledBack, match="its error was caught"), sqlite.transaction() as tx:
+        tx.execute("INSERT INTO entry VALUES (1, 'first')")
+        pages = tx.scalar("PRAGMA page_count")
+        tx.execute(f"PRAGMA max_page_count = {pages + 20}")
+        with pytest.raises(sa.exc.OperationalError, match="full"):
+            tx.execute("INSERT INTO entry VALUES (2, :text)", {"text": "x" * 400_000})
+        with pytest.raises(sa.exc.OperationalError, match="readonly"):
+            tx.execute("INSERT INTO entry VALUES (3, 'third')")
+    with sqlite.transaction() as tx:
+        tx.execute("INSERT INTO entry VALUES (4, 'next')")
+    assert [row["id"] for row in sqlite.run(lambda tx: tx.all("SELECT id FROM entry"))] == [4]
+
+
+def test_a_busy_file_is_waited_for_no_longer_than_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with ConnectionManager([Sqlite(path, busy_timeout=30)]) as manager:
+        assert manager.run(lambda tx: tx.scalar("SELECT 1")) == 1
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            with pytest.raises(NotSent, match="locked"), manager.transaction(budget=0.3):
+                raise AssertionError
+            assert 0.2 < time.monotonic() - began < 10
+        assert manager.run(lambda tx: tx.scalar("SELECT 1")) == 1
+        assert main_pool(manager).counts().opened == 1
+
+
+def test_a_silent_route_costs_one_silence_and_not_one_for_each_connection(
+    database: Database, proxy: TcpProxy
+) -> None:
+    adapter = Local(host="127.0.0.1", port=proxy.port, database=database.name, user="slipway")
+    limits = Limits(pool_size=5, fresh=0.0, silence=2.0, connect_timeout=2.0)
+    with ConnectionManager([adapter], limits=limits) as manager:
+        with ExitStack() as many:
+            for _ in range(5):
+                many.enter_context(manager.transaction(read_only=True)).scalar("SELECT 1")
+        assert main_pool(manager).counts().idle == 5
+        proxy.freeze()
+        began = time.monotonic()
+        with pytest.raises(NotSent), manager.transaction(budget=0.5):
+            raise AssertionError
+        assert time.monotonic() - began < 2.0

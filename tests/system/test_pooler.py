@@ -54,11 +54,14 @@ def server() -> Iterator[Server]:
 
 
 def left_in_session(raw: Any) -> dict[str, Any]:
-    """Return what a client finds in the server session that it was given."""
+    """Return what a client finds in the server session that it was given.
+
+    Each transaction sets its isolation anew from its default; only the source of the last SET TRANSACTION stays.
+    """
     with raw.cursor() as cursor:
         cursor.execute(
             "SELECT (SELECT json_object_agg(name, setting ORDER BY name) FROM pg_settings"
-            "        WHERE source = 'session'),"
+            "        WHERE source = 'session' AND name <> 'transaction_isolation'),"
             " (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors),"
             " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),"
             " (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),"

@@ -129,8 +129,8 @@ class Adapter(ABC):
         """Make one round trip; raise the driver's error when the connection is dead."""
 
     @abstractmethod
-    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
-        """Prepare a transaction on an idle connection."""
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool, within: float) -> None:
+        """Prepare a transaction on an idle connection, waiting `within` seconds for other writers at most."""
 
     @abstractmethod
     def explain(self, error: BaseException) -> Exception:
@@ -140,9 +140,13 @@ class Adapter(ABC):
         """Tell whether the connection is of no more use."""
         return bool(getattr(raw, "closed", False))
 
+    @abstractmethod
     def failed(self, raw: Any) -> bool:
         """Tell whether an earlier error doomed the open transaction."""
-        return False
+
+    @abstractmethod
+    def after_error(self, raw: Any) -> None:
+        """Take in that a statement failed: nothing more may be written when that ended the transaction."""
 
     def lag(self, raw: Any) -> float | None:
         """Return how many seconds a replica is behind, None on a primary."""

@@ -41,9 +41,9 @@ class Pooler(Direct):
         event.listen(engine, "before_cursor_execute", check)
         return engine
 
-    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool, within: float) -> None:
         """Begin, and set the time-outs for this transaction only."""
-        super().begin(connection, raw, read_only=read_only)
+        super().begin(connection, raw, read_only=read_only, within=within)
         connection.begin()  # or SQLAlchemy would not end a transaction in which nothing else was run
         with raw.cursor() as cursor:
             cursor.execute(self._set_local)

@@ -141,7 +141,7 @@ class PostgreSQL(Adapter):
             cursor.execute("SELECT 1")
         raw.rollback()
 
-    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool, within: float) -> None:
         """Choose BEGIN or BEGIN READ ONLY; psycopg2 sends it before the first statement.
 
         Never BEGIN READ WRITE, which would override a server that was made read-only.
@@ -153,6 +153,9 @@ class PostgreSQL(Adapter):
     def failed(self, raw: Any) -> bool:
         """Tell whether an earlier error doomed the transaction, so that COMMIT would only roll back."""
         return bool(raw.get_transaction_status() == _IN_ERROR)
+
+    def after_error(self, raw: Any) -> None:
+        """Do nothing: the server itself refuses whatever follows an error in a transaction."""
 
     def explain(self, error: BaseException) -> Exception:
         """Tell a refused login from a server that cannot be reached."""

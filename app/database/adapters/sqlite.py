@@ -106,6 +106,7 @@ class Sqlite(Adapter):
             return sqlite_code_of(error) != _SQLITE_READONLY
         finally:
             raw.execute(f"PRAGMA busy_timeout = {int(self.busy_timeout * 1000)}")
+            raw.patience = self.busy_timeout
         return True
 
     def alive(self, raw: Any) -> None:
@@ -113,13 +114,30 @@ class Sqlite(Adapter):
         if _file_of(self.path) != raw.file:
             raise sqlite3.OperationalError(f"{self.path} is no longer the file that was opened")
 
-    def begin(self, connection: Connection, raw: Any, *, read_only: bool) -> None:
+    def begin(self, connection: Connection, raw: Any, *, read_only: bool, within: float) -> None:
         """Begin at once, so that a busy database is found before any work is done."""
         connection.begin()
+        patience = min(self.busy_timeout, max(0.0, within))
+        if raw.patience != patience:
+            raw.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+            raw.patience = patience
         if raw.read_only is not read_only:
             raw.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
             raw.read_only = read_only
         raw.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def failed(self, raw: Any) -> bool:
+        """Tell whether an error such as a full disk made SQLite end the transaction by itself.
+
+        Source: sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction".
+        """
+        return not raw.in_transaction
+
+    def after_error(self, raw: Any) -> None:
+        """Refuse to write when no transaction is open any more: each statement would commit by itself."""
+        if not raw.in_transaction and not raw.read_only:
+            raw.execute("PRAGMA query_only = ON")
+            raw.read_only = True  # `begin` takes it back
 
     def explain(self, error: BaseException) -> Exception:
         """Keep errors of ours, and turn the driver's into RouteDown."""
@@ -136,10 +154,11 @@ class Sqlite(Adapter):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that remembers which file it opened and whether it refuses writes."""
+    """A connection that remembers its file, whether it refuses writes, and how long it waits, in seconds."""
 
     file: tuple[int, int] = (0, 0)
     read_only: bool = False
+    patience: float = -1.0
 
 
 def _file_of(path: Path) -> tuple[int, int]:
