@@ -30,13 +30,14 @@ class Bouncer:
         self.folder = Path(tempfile.mkdtemp(prefix="slipway-bouncer-"))
         self.folder.chmod(0o755)
         (self.folder / "users").write_text('"slipway" ""\n')
-        (self.folder / "pgbouncer.ini").write_text(
-            f"[databases]\n{databases} = host=127.0.0.1 port={server.port}\n"
+        self._rules = f"[databases]\n{databases} = host=127.0.0.1 port={{port}}\n"
+        self._options = (
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {self.folder}/users\npool_mode = transaction\n"
             f"admin_users = slipway\ndefault_pool_size = {size}\nmax_client_conn = 200\n"
             "server_login_retry = 0.1\n"
         )
+        self._configure()
         for file in self.folder.iterdir():
             file.chmod(0o644)
         self.process: subprocess.Popen[bytes] | None = None
@@ -61,6 +62,12 @@ class Bouncer:
         if process is not None:
             process.send_signal(how)
             process.wait(10)
+
+    def lead_to(self, server: Server) -> None:
+        """Lead to another server from the next transaction on; its clients stay connected."""
+        self.server = server
+        self._configure()
+        self.admin("RELOAD")
 
     def admin(self, command: str) -> list[tuple[Any, ...]]:
         """Run a command of the admin console, such as PAUSE or RESUME, and return its rows."""
@@ -96,6 +103,9 @@ class Bouncer:
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _configure(self) -> None:
+        (self.folder / "pgbouncer.ini").write_text(self._rules.format(port=self.server.port) + self._options)
 
     def _answers(self) -> bool:
         with suppress(Exception):

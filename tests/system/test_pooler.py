@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from app.database import ConnectionManager, FeatureRefused, Limits, RolledBack, Upsert
+from app.database import (
+    ConnectionManager,
+    FeatureRefused,
+    Limits,
+    Outcome,
+    OutcomeUnknown,
+    RolledBack,
+    Upsert,
+    WrongDatabase,
+)
 from app.database.errors import LoginRefused
 from app.database.migrations import runner
 from app.database.migrations.errors import MigrationLockedError
@@ -56,7 +65,8 @@ def server() -> Iterator[Server]:
 def left_in_session(raw: Any) -> dict[str, Any]:
     """Return what a client finds in the server session that it was given.
 
-    Each transaction sets its isolation anew from its default; only the source of the last SET TRANSACTION stays.
+    Each transaction sets its isolation anew from its default; only the source of the last SET TRANSACTION
+    stays.
     """
     with raw.cursor() as cursor:
         cursor.execute(
@@ -292,3 +302,85 @@ def test_a_lost_commit_through_the_pooler_can_be_looked_up(server: Server, bounc
         assert [row[0] for row in server.execute("SELECT id FROM entry ORDER BY id")] == [1, 2, 3]
     finally:
         between.close()
+
+
+@pytest.fixture
+def standby(server: Server) -> Iterator[Server]:
+    """A streaming replica of the server, which has the table `entry`."""
+    server.execute("CREATE TABLE entry (id integer PRIMARY KEY)")
+    made = server.standby()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def test_a_pooler_that_is_led_to_the_promoted_replica_serves_on_and_never_leads_back(
+    server: Server, standby: Server, bouncer: Make
+) -> None:
+    """The client's connection stays the same all the time, so nothing but a question can tell."""
+    pooler = bouncer(server, databases="postgres")
+    with ConnectionManager([pooler.pooler()], limits=QUICK) as manager:
+        write(manager, 1)
+        wait_until(lambda: standby.execute("SELECT count(*) FROM entry") == [(1,)], what="replication")
+        standby.promote()
+        pooler.lead_to(standby)
+        write(manager, 2)
+        pooler.lead_to(server)
+        with pytest.raises(WrongDatabase, match="promoted replica"):
+            write(manager, 3)
+        pooler.lead_to(standby)
+        manager.probe()
+        write(manager, 4)
+    assert server.execute("SELECT id FROM entry ORDER BY id") == [(1,)]
+    assert standby.execute("SELECT id FROM entry ORDER BY id") == [(1,), (2,), (4,)]
+
+
+def test_a_pooler_that_is_led_to_a_standby_is_left_by_who_reads_the_present(
+    server: Server, standby: Server, bouncer: Make
+) -> None:
+    pooler = bouncer(server, databases="postgres")
+    adapters, _ = adapters_of(pooler.settings(adapter_order=("pooler", "direct")))
+
+    def count(tx: Any) -> tuple[str, int]:
+        return tx.route, tx.scalar("SELECT count(*) FROM entry")
+
+    with ConnectionManager(adapters, limits=QUICK) as manager:
+        standby.execute("SELECT pg_wal_replay_pause()")
+        write(manager, 1)
+        assert manager.run(count, read_only=True) == ("pooler", 1)
+        pooler.lead_to(standby)
+        wait_until(lambda: manager.run(count, read_only=True) == ("direct", 1), what="leaving the pooler")
+
+
+def test_a_pooler_that_is_led_to_another_database_is_left_and_proves_no_outcome(
+    server: Server, bouncer: Make
+) -> None:
+    other = Server.create()
+    try:
+        for each in (server, other):
+            each.execute("CREATE TABLE entry (id integer PRIMARY KEY)")
+        pooler = bouncer(server, databases="postgres")
+        between = TcpProxy(pooler.port)
+        alone = pooler.pooler()
+        alone.port = between.port
+        with ConnectionManager([alone], limits=QUICK) as manager:
+            between.cut_after_commit()
+            with pytest.raises(OutcomeUnknown) as caught, manager.transaction(track=True) as tx:
+                tx.execute("INSERT INTO entry VALUES (1)")
+            assert manager.outcome(caught.value) is Outcome.COMMITTED
+            pooler.lead_to(other)
+            assert manager.outcome(caught.value) is Outcome.UNKNOWN
+            with pytest.raises(WrongDatabase):
+                write(manager, 2)
+        between.close()
+        pooler.lead_to(server)
+        adapters, _ = adapters_of(pooler.settings(adapter_order=("pooler", "direct")))
+        with ConnectionManager(adapters, limits=QUICK) as manager:
+            assert write(manager, 3) == "pooler"
+            pooler.lead_to(other)
+            assert write(manager, 4) == "direct"
+        assert server.execute("SELECT id FROM entry ORDER BY id") == [(1,), (3,), (4,)]
+        assert other.execute("SELECT id FROM entry") == []
+    finally:
+        other.remove()

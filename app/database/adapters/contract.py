@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection, Engine
 
     from app.database.guard import Guard
@@ -31,6 +33,8 @@ class Facts:
     """Rises by one at each promotion, so that a primary left behind is known; 0 where there is none."""
     server_limit: int | None = None
     """Connections that the server gives to ordinary users; None where it has no such limit."""
+    started: datetime | None = None
+    """When the server was started, which tells it from any other; None where there is none."""
     latency: float = 0.0
     """Seconds that the question took."""
 

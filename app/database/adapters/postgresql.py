@@ -27,7 +27,8 @@ SELECT s.system_identifier::text || '/' || d.oid::text || '/' || d.datname,
             ELSE 'Infinity' END,
        CASE WHEN r.recovering THEN 0
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END,
-       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+       pg_postmaster_start_time()
   FROM pg_control_system() s, pg_database d, (SELECT pg_is_in_recovery() AS recovering) r
  WHERE d.datname = current_database()
 """
@@ -124,7 +125,7 @@ class PostgreSQL(Adapter):
         """Ask for identity, role, writability, lag, timeline and the server's limit in one round trip."""
         with raw.cursor() as cursor:
             cursor.execute(FACTS)
-            identity, recovering, read_only, lag, timeline, limit = cursor.fetchone()
+            identity, recovering, read_only, lag, timeline, limit, started = cursor.fetchone()
         raw.rollback()
         return Facts(
             identity=f"postgresql:{identity}",
@@ -133,6 +134,7 @@ class PostgreSQL(Adapter):
             lag=lag,
             timeline=timeline,
             server_limit=limit,
+            started=started,
         )
 
     def alive(self, raw: Any) -> None:
