@@ -77,6 +77,7 @@ def test_decouple_alone_reads_these_wrongly(tmp_path: Path) -> None:
 def test_a_duplicate_names_both_lines_and_the_first_is_kept(tmp_path: Path) -> None:
     file = read(tmp_path, "A=1\nB=2\nA=3\n")
     assert faults(file) == [(3, "A is set once; line 1 sets it too")]
+    assert file.faults[0].fix == "Delete one of the two lines"
     assert file.lines["A"] == 1
 
 

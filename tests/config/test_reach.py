@@ -35,7 +35,9 @@ def test_it_is_found_in_the_secrets_of_every_environment(world: World, environme
     assert texts(world.secret("LEDGER_TOKEN", "weak\n", environment)) == ["weak"]
 
 
-@pytest.mark.parametrize("name", ["DB_PASSWORD_FILE", "DB_PASSWROD_FILE", "db_password_file"])
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD_FILE", "DB_PASSWROD_FILE", "db_password_file", "SECRET_KEY_FILE"]
+)
 def test_it_is_found_where_a_name_points_to(world: World, name: str) -> None:
     (world.root / "here").write_text("pointed to")
     assert texts(world.yours(f"{name}=here\nDB_NAME_FILE=here\n")) == ["pointed to"]

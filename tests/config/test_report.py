@@ -1,6 +1,8 @@
 """A report is readable by people and by programs."""
 
+import copy
 import json
+import pickle
 import re
 
 from hypothesis import given
@@ -65,7 +67,9 @@ def test_the_json_has_every_problem(staging: World) -> None:
 
 
 def test_the_json_of_what_starts_and_of_what_does_not_exist(staging: World) -> None:
-    assert json.loads(as_json(staging.check()))["ok"] is True
+    text = as_json(staging.check())
+    assert json.loads(text)["ok"] is True
+    assert text == json.dumps(json.loads(text), indent=2), "it can be read by people too"
     assert json.loads(as_json(staging.check("nowhere")))["environment"] is None
 
 
@@ -108,6 +112,7 @@ def test_the_exception_says_everything_and_what_to_do_next() -> None:
         "Correct them, then run `invoke config.check --env=staging`.",
     ]
     assert error.exit_code == 2
+    assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error)) == str(error)
     unknown = str(ConfigurationError("", [PROBLEM]))
     assert unknown.startswith("The configuration has 1 error;")
     assert unknown.endswith("run `invoke config.check`.")

@@ -24,6 +24,10 @@ def test_no_way_of_printing_shows_it(show) -> None:  # type: ignore[no-untyped-d
     assert MASK in shown
 
 
+def test_a_width_counts_for_what_is_shown() -> None:
+    assert f"{Secret(SENTINEL):>12}" == f"{MASK:>12}"
+
+
 def test_reveal_shows_it() -> None:
     assert Secret(SENTINEL).reveal() == SENTINEL
 
