@@ -169,6 +169,36 @@ def test_a_replica_that_receives_nothing_any_more_does_not_pass_for_fresh(
         wait_until(lambda: manager.run(name, read_only=True, max_lag=0.3) == "replica", 20, "freshness")
 
 
+def test_a_replica_whose_line_to_its_primary_went_silent_is_stale_once_the_receiver_gives_up(
+    pair: tuple[Server, Server], proxy: Callable[[int], TcpProxy]
+) -> None:
+    """It hears of an idle primary only when it asks, so silence is no lag until `wal_receiver_timeout`."""
+    primary, replica = pair
+    line = proxy(primary.port)
+    source = f"host=127.0.0.1 port={line.port} user=slipway"
+    replica.execute(f"ALTER SYSTEM SET primary_conninfo = '{source}'")
+    replica.execute("ALTER SYSTEM SET wal_receiver_timeout = '1s'")
+    replica.execute("SELECT pg_reload_conf()")
+    primary.execute("CREATE ROLE reader LOGIN")  # no right to see what the receiver received, and when
+    copy = Local(name="replica", host="127.0.0.1", port=replica.port, database="postgres", user="reader")
+    with ConnectionManager([route("primary", primary)], replicas=[copy], limits=QUICK) as manager:
+
+        def name(tx: Any) -> str:
+            tx.scalar("SELECT 1")
+            return str(tx.route)
+
+        def served_by() -> str:
+            return manager.run(name, read_only=True, max_lag=0.3)
+
+        wait_until(lambda: line.connections and served_by() == "replica", 20, "replication by the line")
+        idle_since = time.monotonic()
+        wait_until(lambda: time.monotonic() - idle_since > 2 or served_by() != "replica")
+        assert served_by() == "replica"
+        line.freeze()
+        write(manager, 1)
+        wait_until(lambda: served_by() == "primary", what="the lag")
+
+
 @pytest.mark.parametrize(("hours", "served_by"), [(-3, "primary"), (3, "primary"), (0, "replica")])
 def test_a_replica_whose_clock_is_off_is_taken_for_stale_and_never_for_fresh(
     pair: tuple[Server, Server], hours: int, served_by: str
