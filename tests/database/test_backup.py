@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,7 +28,7 @@ from scripts.database.backup import archive, job, postgresql, sqlite, tools
 from scripts.database.backup.archive import SUFFIX
 from scripts.database.backup.retention import Retention, kept
 from scripts.database.errors import BackupError, RestoreRefusedError
-from tests.postgres import Server, Settings, wait_until
+from tests.postgres import Server, Settings, debian_binaries, wait_until
 from tests.small_disk import SmallDisk
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -193,6 +194,38 @@ def test_the_live_database_is_never_overwritten(case: tuple[Any, str], tmp_path:
         assert tx.scalar("SELECT count(*) FROM event") == 30
 
 
+def test_a_refused_restore_leaves_the_live_database_as_it_is(file_settings: Settings, tmp_path: Path) -> None:
+    made = backup(file_settings, tmp_path / "backups")
+
+    def mode() -> str:
+        with closing(sqlite3.connect(file_settings.sqlite_path)) as raw:
+            return str(raw.execute("PRAGMA journal_mode").fetchone()[0])
+
+    assert mode() == "wal"
+    with closing(sqlite3.connect(file_settings.sqlite_path)) as reader:
+        for look in ("SELECT 1", "SELECT count(*) FROM event"):  # before anybody reads, and meanwhile
+            reader.execute("BEGIN")
+            reader.execute(look).fetchone()
+            with pytest.raises(RestoreRefusedError, match="the live database, which is not empty"):
+                job.restore(made.path, file_settings)
+            reader.execute("ROLLBACK")
+            assert mode() == "wal"
+
+
+def test_an_empty_database_that_somebody_has_open_is_not_replaced(
+    file_settings: Settings, tmp_path: Path
+) -> None:
+    made = backup(file_settings, tmp_path / "backups")
+    empty = tmp_path / "empty.sqlite3"
+    with closing(sqlite3.connect(empty, isolation_level=None)) as reader:
+        reader.execute("PRAGMA journal_mode = WAL")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with pytest.raises(RestoreRefusedError, match="is in use"):
+            job.restore(made.path, file_settings, to=str(empty))
+    job.restore(made.path, file_settings, to=str(empty))
+
+
 def test_an_empty_live_database_can_be_restored_into(file_settings: Settings, tmp_path: Path) -> None:
     made = backup(file_settings, tmp_path / "backups")
     for suffix in ("", "-wal", "-shm"):
@@ -293,6 +326,14 @@ def test_a_restore_that_differs_from_what_was_backed_up_is_not_kept(
         assert not Path(name).exists()
     else:
         assert (name,) not in databases(settings)
+
+
+def test_a_difference_in_any_column_is_found_whatever_the_columns_are_called(database: Any) -> None:
+    database.execute("CREATE TABLE odd (t text, row text, odd text)")
+    database.execute("INSERT INTO odd VALUES ('same', 'same', 'one')")
+    before = postgresql.fingerprint(job.route(database.settings()))[0]["public.odd"]
+    database.execute("UPDATE odd SET odd = 'another'")
+    assert postgresql.fingerprint(job.route(database.settings()))[0]["public.odd"] != before
 
 
 def test_a_missing_table_and_a_changed_schema_are_told(file_settings: Settings, tmp_path: Path) -> None:
@@ -438,6 +479,126 @@ def test_a_name_that_cannot_be_a_database_s_is_refused(database: Any, tmp_path: 
         job.restore(made.path, database.settings(), to='x"; DROP DATABASE postgres; --')
 
 
+@pytest.mark.parametrize(("host", "hostaddr"), [("localhost", "127.0.0.9"), ("db.invalid", "127.0.0.1")])
+def test_the_programs_go_to_the_server_that_we_ask_ourselves(
+    database: Any, tmp_path: Path, host: str, hostaddr: str
+) -> None:
+    """The address stands in only where the name does not resolve; nobody listens on 127.0.0.9."""
+    fill(database.settings())
+    settings = database.settings(adapter_order=("direct",), host=host, hostaddr=hostaddr)
+    assert backup(settings, tmp_path, "pg_dump", verify=True).verified
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(
+        f"#!/bin/sh\n[ $1 = --version ] && echo '{name} (PostgreSQL) 99.0' && exit\n{script}\n"
+    )
+    (folder / name).chmod(0o755)
+
+
+WARNS = "timeout 10 head -c 300000 /dev/zero >&2 || exit 1"
+
+
+def test_a_program_that_warns_a_lot_is_heard_to_its_end(
+    database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds 64 KiB: who reads the warnings last waits for a program that waits for its reader."""
+    settings = database.settings()
+    fill(settings)
+    program(tmp_path / "bin", "pg_dump", f"{WARNS}; echo rows")
+    program(tmp_path / "bin", "pg_restore", f"{WARNS}; cat >/dev/null; echo wrong >&2; exit 3")
+    monkeypatch.setattr(tools, "folders", lambda: [tmp_path / "bin"])
+    made = backup(settings, tmp_path / "backups", "pg_dump")
+    with archive.reading(made.path) as (file, manifest):
+        assert file.read(postgresql.DUMP) == b"rows\n"
+        with pytest.raises(BackupError, match=r"nothing was restored.*wrong"):
+            postgresql.run_pg_restore(file, manifest, job.route(settings))
+
+
+@pytest.mark.parametrize("case", KINDS, indirect=True)
+def test_a_backup_that_does_not_prove_good_does_not_get_the_name_of_one(
+    case: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, method = case
+    folder = tmp_path / "backups"
+    good = backup(settings, folder, method, now=NOON - timedelta(days=2))
+    with monkeypatch.context() as patch:
+        for module in (sqlite, postgresql):
+            patch.setattr(module, "finish", spoiled)
+        with pytest.raises(BackupError, match="was not restored as it was"):
+            backup(settings, folder, method, verify=True, now=NOON - timedelta(days=1))
+    left = {path.name for path in folder.iterdir()} - {good.path.name, f"{good.path.name}.sha256"}
+    assert left == {
+        f"ledger-20260130T120000Z{SUFFIX}.unproven",
+        f"ledger-20260130T120000Z{SUFFIX}.unproven.sha256",
+    }
+    few = Retention(last=1, daily=0, weekly=0, monthly=0)
+    made = backup(settings, folder, method, verify=True, retention=few)
+    assert good.path in made.removed
+    assert sorted(path.name for path in folder.iterdir() if "20260131" in path.name) == [
+        made.path.name,
+        f"{made.path.name}.sha256",
+    ]
+
+
+def spoiled(writer: archive.Writer, manifest: archive.Manifest) -> archive.Manifest:
+    """Write a manifest that says more than the data holds."""
+    tables = {name: replace(table, rows=table.rows + 1) for name, table in manifest.tables.items()}
+    return FINISH(writer, replace(manifest, tables=tables))
+
+
+FINISH = archive.finish
+
+
+def test_a_copy_of_tables_that_refer_to_each_other_goes_back_in_any_order(
+    database: Any, tmp_path: Path
+) -> None:
+    """Neither a child that sorts before its parent nor two tables that refer to each other stop it."""
+    tables = """
+        CREATE TABLE parent (id int PRIMARY KEY, favourite int, above int REFERENCES parent);
+        CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES parent ON DELETE CASCADE);
+        ALTER TABLE parent ADD FOREIGN KEY (favourite) REFERENCES child;
+    """
+    database.execute(tables)
+    database.execute("INSERT INTO parent SELECT n, NULL, nullif(n + 1, 4) FROM generate_series(3, 1, -1) n")
+    database.execute("INSERT INTO child SELECT n, n FROM generate_series(1, 3) n")
+    database.execute("UPDATE parent SET favourite = id")
+    made = backup(database.settings(), tmp_path, "copy")
+    settings = database.settings()
+    with job.created(settings, f"{settings.name}_again") as target:
+        adapter = job.route(target)
+        with closing(postgresql.connect(adapter)) as raw, raw.cursor() as cursor:
+            cursor.execute(tables)
+            raw.commit()
+        with archive.reading(made.path) as (file, manifest):
+            postgresql.fill(file, manifest, adapter)
+            found, objects = postgresql.fingerprint(adapter)
+            sqlite.compare(manifest, found, objects, "here")
+
+
+@pytest.mark.parametrize("case", ["pg_dump", "copy"], indirect=True)
+def test_a_sequence_that_was_left_behind_is_found(case: tuple[Any, str], tmp_path: Path) -> None:
+    """Ahead is well: a sequence knows no snapshot, so others move it on while the backup is taken."""
+    settings, method = case
+    made = backup(settings, tmp_path, method)
+    assert made.manifest.sequences
+    adapter = job.route(settings)
+    postgresql.compare_sequences(made.manifest, adapter)
+    with closing(postgresql.connect(adapter)) as raw, raw.cursor() as cursor:
+        cursor.execute("SELECT nextval('event_sequence_seq')")
+        raw.commit()
+        postgresql.compare_sequences(made.manifest, adapter)
+        cursor.execute("SELECT setval('event_sequence_seq', 29)")
+        raw.commit()
+        with pytest.raises(BackupError, match=r"public\.event_sequence_seq stands at 29 instead of 30"):
+            postgresql.compare_sequences(made.manifest, adapter)
+        cursor.execute("DROP TABLE event CASCADE")
+        raw.commit()
+        with pytest.raises(BackupError, match=r"public\.event_sequence_seq was not restored"):
+            postgresql.compare_sequences(made.manifest, adapter)
+
+
 def test_the_lowest_fitting_version_of_a_program_is_taken(tmp_path: Path) -> None:
     for version in ("15.4", "17.2", "18.1"):
         folder = tmp_path / version
@@ -517,6 +678,60 @@ class TestRetention:
         left = {path.name for path in folder.iterdir()}
         assert {stranger.name, other.name} <= left
         assert len(left) == 2 + 4
+
+
+@pytest.mark.system
+def test_a_database_keeps_its_collation_and_proves_good_in_any(tmp_path: Path) -> None:
+    """An ICU database on a server whose templates sort by bytes: Debian's, since the wheel has no ICU."""
+    binaries = debian_binaries()
+    if binaries is None:
+        pytest.skip("Debian's PostgreSQL is not installed")
+    server = Server.create(binaries=binaries)
+    try:
+        server.execute(
+            "CREATE DATABASE sorted TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.utf8'"
+            " LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+        )
+        settings = server.settings("sorted")
+        fill(settings)
+        server.execute('CREATE TABLE a_b (id int); CREATE TABLE "aB" (id int); CREATE TABLE "A" ()', "sorted")
+        made = backup(settings, tmp_path, "pg_dump", verify=True)
+        job.restore(made.path, settings, to="sorted_restored")
+        server.execute("CREATE DATABASE bytes TEMPLATE template0")
+        job.restore(made.path, settings, to="bytes")
+        query = "SELECT datname, datlocprovider, daticulocale FROM pg_database WHERE datname LIKE 'sorted%'"
+        assert {row[1:] for row in server.execute(query)} == {("i", "en-US")}
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'",
+        "LOCALE_PROVIDER libc LC_COLLATE 'C.utf8' LC_CTYPE 'C.utf8'",
+        "ENCODING 'LATIN1' LOCALE 'C'",
+    ],
+)
+def test_a_restored_database_is_of_the_live_one_s_locale(
+    postgres: Server, tmp_path: Path, locale: str
+) -> None:
+    name = f"locale_{uuid.uuid4().hex[:8]}"
+    query = (
+        "SELECT encoding, datlocprovider, datcollate, datctype, datlocale FROM pg_database"
+        f" WHERE datname LIKE '{name}%'"
+    )
+    postgres.execute(f"CREATE DATABASE {name} {locale} TEMPLATE template0")
+    settings = postgres.settings(name)
+    try:
+        made = backup(settings, tmp_path, "copy")
+        job.restore(made.path, settings, to=f"{name}_restored")
+        rows = postgres.execute(query)
+        assert len(rows) == 2
+        assert len(set(rows)) == 1
+    finally:
+        for each in (name, f"{name}_restored"):
+            postgres.execute(f"DROP DATABASE IF EXISTS {each} WITH (FORCE)")
 
 
 @pytest.mark.system

@@ -1,8 +1,11 @@
 """What `invoke db.*` says and how it ends: 0 done, 1 refused, 2 wrong usage, 4 nobody answers."""
 
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from scripts.database import commands, init, tasks
 from scripts.database.errors import RestoreRefusedError, UsageError
 from scripts.pipeline.errors import UnreachableError
 from tests.database.migration_files import two
+from tests.postgres import wait_until
 
 KEEP = {"last": 5, "daily": 7, "weekly": 4, "monthly": 12}
 
@@ -214,13 +218,44 @@ def test_rebuild_derives_the_projections_again(here: Path) -> None:
     assert "from 0 events" in commands.rebuild("").text
 
 
-def test_stopping_what_does_not_run_is_no_error(here: Path) -> None:
+@pytest.mark.parametrize("note", ["", "4194304000\n", "4194303\n", "garbage\n"])
+def test_stopping_what_does_not_run_is_no_error(here: Path, note: str) -> None:
     assert commands.stop(here).text == "No PostgreSQL of ours is running."
     folder = here / init.SERVER
     folder.mkdir(parents=True)
-    (folder / "postmaster.pid").write_text("4194304000\n")
-    with pytest.raises((UnreachableError, OverflowError)):
-        init.stop(folder)
+    (folder / "postmaster.pid").write_text(note)
+    assert commands.stop(here).text == "No PostgreSQL of ours is running."
+
+
+def test_a_note_that_outlived_its_server_ends_no_other_process(here: Path) -> None:
+    folder = here / init.SERVER
+    folder.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            (folder / "postmaster.pid").write_text(f"{other.pid}\n{folder}\n")
+            assert init.stop(folder) is False
+            assert other.poll() is None
+        finally:
+            other.kill()
+    assert other.returncode == -signal.SIGKILL
+
+
+def test_a_server_of_another_account_is_left_to_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = here / init.SERVER
+    folder.mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", "-D", str(folder)], stdin=subprocess.PIPE
+    ) as other:
+        (folder / "postmaster.pid").write_text(f"{other.pid}\n")
+        wait_until(lambda: init.running(folder) == other.pid, 10, "the process")
+        monkeypatch.setattr(os, "kill", refused)
+        with pytest.raises(UnreachableError, match=f"process {other.pid}. runs as another account"):
+            init.stop(folder)
+        other.communicate(b"\n")
+
+
+def refused(*_: object) -> None:
+    raise PermissionError
 
 
 def test_a_task_ends_with_its_answer_s_exit_code(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,5 +327,11 @@ def test_init_gives_a_real_postgresql_with_nothing_installed(
         assert commands.check("", areas="", form="text", output="", fail_on="warning").exit_code == 0
         again = commands.init("", adapter="local", reset=True, root=open_folder)
         assert "base -> 0001" in again.text
+        note = open_folder / init.SERVER / "postmaster.pid"
+        left = note.read_text()
+        assert commands.stop(open_folder).text == "PostgreSQL is stopped."
+        note.write_text("\n".join([str(os.getpid()), *left.split("\n")[1:]]))  # as after a restart
+        commands.init("", adapter="local", reset=False, root=open_folder)
+        assert commands.status("", json=False).exit_code == 0
     finally:
         assert commands.stop(open_folder).text == "PostgreSQL is stopped."

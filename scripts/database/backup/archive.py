@@ -125,6 +125,15 @@ def writing(path: Path) -> Iterator[Writer]:
         raise
 
 
+def rename(path: Path, to: Path) -> None:
+    """Give a whole archive and the note beside it another name."""
+    note, old = (each.with_name(f"{each.name}.sha256") for each in (to, path))
+    note.write_text(f"{old.read_text(encoding='ascii').split()[0]}  {to.name}\n", encoding="ascii")
+    path.rename(to)
+    old.unlink()
+    sync_folder(to.parent)
+
+
 def cannot_write(error: OSError, path: Path) -> BackupError:
     """Return the error for a backup that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

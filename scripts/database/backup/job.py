@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from scripts.database.backup import archive, postgresql, sqlite
+from scripts.database.backup import archive, locales, postgresql, sqlite
 from scripts.database.backup.archive import SUFFIX, Manifest
 from scripts.database.backup.retention import Retention, kept
 from scripts.database.errors import BackupError, RestoreRefusedError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from config.service import Database
 
 STAMP = "%Y%m%dT%H%M%SZ"
+UNPROVEN = ".unproven"
 METHODS = ("auto", "pg_dump", "copy")
 
 
@@ -58,14 +59,16 @@ def backup(
     """Back up the database of these settings into a new file in `folder`, then drop what `retention` drops.
 
     `method` is auto, pg_dump or copy and concerns PostgreSQL only. With `verify` the file is restored into a
-    scratch database and compared. Raises BackupError, and app.database's errors when no server answers.
+    scratch database and compared, and has the name of a backup only then. Raises BackupError, and
+    app.database's errors when no server answers.
     """
     started = time.monotonic()
     moment = (now or datetime.now(UTC)).strftime(STAMP)
     path = folder / f"{label}-{moment}{SUFFIX}"
     if path.exists():
         raise BackupError("There is a backup of this second already.", str(path), "repeat the command")
-    with archive.writing(path) as writer:
+    written = path.with_name(f"{path.name}{UNPROVEN}") if verify else path
+    with archive.writing(written) as writer:
         if engine(database) == "sqlite":
             scratch = folder / f".{path.name}.sqlite3"
             manifest = sqlite.dump(database.sqlite_path, writer, scratch)
@@ -73,7 +76,8 @@ def backup(
             manifest = postgresql.dump(route(database), writer, method=method)
     made = time.monotonic() - started
     if verify:
-        prove(path, database)
+        prove(written, database)
+        archive.rename(written, path)
     return Backup(
         path=path,
         manifest=manifest,
@@ -150,6 +154,7 @@ def fill(file: Any, manifest: Manifest, target: "Database") -> None:
         postgresql.fill(file, manifest, adapter)
     tables, objects = postgresql.fingerprint(adapter)
     sqlite.compare(manifest, tables, objects, adapter.describe())
+    postgresql.compare_sequences(manifest, adapter)
 
 
 def make_empty_again(target: "Database") -> None:
@@ -183,7 +188,7 @@ def migrate(target: "Database", manifest: Manifest) -> None:
 def created(database: "Database", name: str, *, keep: bool = False) -> Iterator["Database"]:
     """Make the database `name` on the same server; drop it afterwards, with `keep` only after an error."""
     maintenance = route(database)
-    postgresql.command(maintenance, f"CREATE DATABASE {postgresql.quoted(name)} TEMPLATE template0")
+    locales.create_alike(maintenance, name)
     done = False
     try:
         yield replace(database, name=name)
@@ -234,11 +239,16 @@ def checked_name(name: str) -> str:
 
 
 def prune(folder: Path, label: str, retention: Retention) -> tuple[Path, ...]:
-    """Remove the backups of `label` in `folder` that `retention` does not keep, and return them."""
-    by_time = {time_of(path, label): path for path in folder.glob(f"{label}-*{SUFFIX}")}
-    by_time.pop(None, None)
-    times = {moment for moment in by_time if moment is not None}
-    gone = [by_time[moment] for moment in sorted(times - kept(times, retention))]
+    """Remove the backups of `label` in `folder` that `retention` does not keep, and return them.
+
+    Those that were not proven are judged among themselves, so that none stands in for a good one.
+    """
+    gone: list[Path] = []
+    for suffix in (SUFFIX, f"{SUFFIX}{UNPROVEN}"):
+        by_time = {time_of(path, label): path for path in folder.glob(f"{label}-*{suffix}")}
+        by_time.pop(None, None)
+        times = {moment for moment in by_time if moment is not None}
+        gone += [by_time[moment] for moment in sorted(times - kept(times, retention))]
     for path in gone:
         path.unlink()
         path.with_name(f"{path.name}.sha256").unlink(missing_ok=True)
@@ -247,7 +257,7 @@ def prune(folder: Path, label: str, retention: Retention) -> tuple[Path, ...]:
 
 def time_of(path: Path, label: str) -> datetime | None:
     """Return when a backup was made by its name, None for a file that we did not name."""
-    text = path.name.removeprefix(f"{label}-").removesuffix(SUFFIX)
+    text = path.name.removeprefix(f"{label}-").removesuffix(UNPROVEN).removesuffix(SUFFIX)
     try:
         return datetime.strptime(text, STAMP).replace(tzinfo=UTC)
     except ValueError:

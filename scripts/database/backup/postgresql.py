@@ -7,6 +7,7 @@ databases whose schema our migrations made.
 
 import hashlib
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -36,9 +37,10 @@ WHERE class.relkind = 'r' AND class.relpersistence <> 't'
   AND namespace.nspname NOT IN ('pg_catalog', 'information_schema') AND namespace.nspname NOT LIKE 'pg\\_%'
 ORDER BY 1, 2
 """
-# md5 rather than hashtext: its result is the same on every version of the server.
+# md5 rather than hashtext: its result is the same on every version of the server. `t.*` is the whole row also
+# where a column is called t.
 CHECKSUM = """
-SELECT count(*), coalesce(sum(('x' || left(md5(t::text), 16))::bit(64)::bigint::numeric), 0)::text
+SELECT count(*), coalesce(sum(('x' || left(md5((t.*)::text), 16))::bit(64)::bigint::numeric), 0)::text
 FROM {} AS t
 """
 SEQUENCES = """
@@ -47,6 +49,11 @@ FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.r
 WHERE class.relkind = 'S' AND namespace.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1, 2
 """
+RISING = """
+SELECT namespace.nspname, class.relname
+FROM pg_sequence JOIN pg_class AS class ON class.oid = seqrelid
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace WHERE seqincrement > 0 AND NOT seqcycle
+"""
 OBJECTS = """
 SELECT format('%s.%s %s %s %s', table_schema, table_name, column_name, data_type, is_nullable)
 FROM information_schema.columns WHERE table_schema NOT IN ('pg_catalog', 'information_schema')
@@ -54,7 +61,10 @@ UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname NOT IN ('pg_catalog',
 UNION ALL SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
 FROM pg_constraint WHERE conrelid <> 0 AND connamespace NOT IN ('pg_catalog'::regnamespace)
 UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
-ORDER BY 1
+"""
+FOREIGN_KEYS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 ORDER BY 1, 2
 """
 
 
@@ -132,7 +142,7 @@ def dump(adapter: "PostgreSQL", writer: Writer, *, method: str = "auto") -> Mani
             cursor.execute("SELECT pg_export_snapshot()")
             argv = [str(program[0]), "--format=custom", f"--snapshot={cursor.fetchone()[0]}", "--no-password"]
             with writer.member(DUMP, compress=False) as member:
-                run_pg_dump(argv, tools.environment(parameters(adapter)), member)
+                run_pg_dump(argv, tools.environment(parameters(adapter, cursor.connection)), member)
         else:
             for schema, name in listed(cursor, TABLES):
                 with writer.member(ROWS.format(f"{schema}.{name}"), compress=True) as member:
@@ -149,29 +159,30 @@ def needs_session(program: str, adapter: "PostgreSQL", instead: str) -> BackupEr
     )
 
 
-def parameters(adapter: "PostgreSQL") -> dict[str, Any]:
-    """Return libpq's parameters of a route."""
-    found = {**adapter.arguments(10.0), **adapter.parameters()}
-    if hostaddr := getattr(adapter, "hostaddr", ""):
-        found["hostaddr"] = hostaddr
-    return found
+def parameters(adapter: "PostgreSQL", connection: Any) -> dict[str, Any]:
+    """Return libpq's parameters of a route, with the address when its `connection` needed that."""
+    used = connection.info.dsn_parameters.get("hostaddr")
+    return {**adapter.arguments(10.0), **adapter.parameters(), "hostaddr": used}
 
 
 def run_pg_dump(argv: list[str], environment: Mapping[str, str], member: Any) -> None:
     """Write what pg_dump writes; it is ended with us whatever happens."""
-    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with (
+        tempfile.TemporaryFile() as said,  # a pipe would stop it once full: nobody reads it meanwhile
+        subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
         try:
             stdout = cast("IO[bytes]", process.stdout)
             while piece := stdout.read(1 << 20):
                 member.write(piece)
-            said = cast("IO[bytes]", process.stderr).read().decode("utf-8", "replace")
+            process.wait()
         except BaseException:
             process.kill()
             raise
-    if process.returncode:
-        raise BackupError(
-            f"pg_dump failed: {' '.join(said.split())}", argv[0], "correct this, or use --method=copy"
-        )
+        if process.returncode:
+            raise BackupError(
+                f"pg_dump failed: {without_values(said)}", argv[0], "correct this, or use --method=copy"
+            )
 
 
 def listed(cursor: Any, query: str) -> list[tuple[str, ...]]:
@@ -196,8 +207,8 @@ def tables(cursor: Any) -> dict[str, Table]:
 
 
 def objects(cursor: Any) -> str:
-    """Return a hash of columns, indexes, constraints and triggers."""
-    return hashlib.sha256("\n".join(row[0] for row in listed(cursor, OBJECTS)).encode()).hexdigest()
+    """Return a hash of columns, indexes, constraints and triggers, in an order that no collation changes."""
+    return hashlib.sha256("\n".join(sorted(row[0] for row in listed(cursor, OBJECTS))).encode()).hexdigest()
 
 
 def sequences(cursor: Any) -> dict[str, tuple[int, bool]]:
@@ -225,6 +236,26 @@ def fingerprint(adapter: "PostgreSQL") -> tuple[dict[str, Table], str]:
         return tables(cursor), objects(cursor)
 
 
+def compare_sequences(manifest: Manifest, adapter: "PostgreSQL") -> None:
+    """Raise BackupError when a sequence would hand out again what it had handed out before the backup.
+
+    It may be ahead: a sequence knows no snapshot, so it moves on between the manifest and the dump. One that
+    counts down or round only has to be there.
+    """
+    with snapshot(adapter) as cursor:
+        here = sequences(cursor)
+        rising = {".".join(names) for names in listed(cursor, RISING)}
+    for name, said in manifest.sequences.items():
+        got = here.get(name)
+        if got is None or (name in rising and got < said):
+            what = "was not restored" if got is None else f"stands at {got[0]} instead of {said[0]}"
+            raise BackupError(
+                f"The sequence {name} {what}.",
+                adapter.describe(),
+                "keep the backup, and restore another one",
+            )
+
+
 def run_pg_restore(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") -> None:
     """Restore a custom-format dump in one transaction; raises BackupError when that fails."""
     program = tools.find("pg_restore", int(manifest.tool_version))
@@ -243,10 +274,14 @@ def run_pg_restore(archive: zipfile.ZipFile, manifest: Manifest, adapter: "Postg
         "--no-password",
         f"--dbname={adapter.database}",
     ]
-    environment = tools.environment(parameters(adapter))
-    with subprocess.Popen(
-        argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+    with closing(connect(adapter)) as connection:
+        environment = tools.environment(parameters(adapter, connection))
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+        ) as process,
+    ):
         try:
             stdin = cast("IO[bytes]", process.stdin)
             with archive.open(DUMP) as member, suppress(BrokenPipeError):
@@ -254,22 +289,24 @@ def run_pg_restore(archive: zipfile.ZipFile, manifest: Manifest, adapter: "Postg
                     stdin.write(piece)
             with suppress(BrokenPipeError):
                 stdin.close()
-            said = cast("IO[bytes]", process.stderr).read().decode("utf-8", "replace")
+            process.wait()
         except BaseException:
             process.kill()
             raise
-    if process.returncode:
-        raise BackupError(
-            f"pg_restore failed and nothing was restored: {without_values(said)}",
-            adapter.describe(),
-            "correct this and repeat the command",
-        )
+        if process.returncode:
+            raise BackupError(
+                f"pg_restore failed and nothing was restored: {without_values(said)}",
+                adapter.describe(),
+                "correct this and repeat the command",
+            )
 
 
-def without_values(said: str) -> str:
-    """Return what PostgreSQL's program said on one line, without the lines that quote rows."""
-    lines = [line for line in said.splitlines() if not line.startswith(("DETAIL:", "CONTEXT:"))]
-    return " ".join(" ".join(lines).split())[:500]
+def without_values(said: IO[bytes]) -> str:
+    """Return the end of what PostgreSQL's program said on one line, without the lines that quote rows."""
+    said.seek(0)
+    text = said.read().decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if not line.startswith(("DETAIL:", "CONTEXT:"))]
+    return " ".join(" ".join(lines).split())[-500:]
 
 
 def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") -> None:
@@ -284,6 +321,9 @@ def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") ->
                 adapter.describe(),
                 "make them by hand first, or back up with --method=pg_dump",
             )
+        references = listed(cursor, FOREIGN_KEYS)  # they would refuse whichever table is filled first
+        for table, constraint, _ in references:
+            cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {quoted(constraint)}")
         for full_name in manifest.tables:
             name = quoted(*full_name.split(".", 1))
             cursor.execute(f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608 - quoted
@@ -291,6 +331,8 @@ def fill(archive: zipfile.ZipFile, manifest: Manifest, adapter: "PostgreSQL") ->
                 cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - quoted
             with archive.open(ROWS.format(full_name)) as member:
                 cursor.copy_expert(f"COPY {name} FROM STDIN", member)
+        for table, constraint, definition in references:
+            cursor.execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted(constraint)} {definition}")
         for full_name, (last, used) in manifest.sequences.items():
             cursor.execute("SELECT setval(%s, %s, %s)", (quoted(*full_name.split(".", 1)), last, used))
         cursor.connection.commit()

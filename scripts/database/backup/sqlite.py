@@ -159,19 +159,19 @@ def restore(archive: zipfile.ZipFile, manifest: Manifest, target: Path, *, live:
             compare(manifest, tables(database), objects(database), str(target))
             database.close()
         refuse_used(target, live=live)
+        release(target)
         for suffix in SIDE_FILES:
             target.with_name(target.name + suffix).unlink(missing_ok=True)
         scratch.replace(target)
 
 
 def refuse_used(target: Path, *, live: bool) -> None:
-    """Raise RestoreRefusedError when there are tables at `target`; an empty database is left in peace."""
+    """Raise RestoreRefusedError when there are tables at `target`; whatever is there is left as it is."""
     if not target.exists():
         return
-    with closing(sqlite3.connect(target)) as database:
+    with closing(connect(target)) as database:
         try:
             (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            database.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.DatabaseError as error:
             raise RestoreRefusedError(
                 f"The file to restore into is not an empty database: {error}",
@@ -180,6 +180,21 @@ def refuse_used(target: Path, *, live: bool) -> None:
             ) from error
     if count:
         raise not_empty(str(target), live=live, example="--to=var/restored.sqlite3")
+
+
+def release(target: Path) -> None:
+    """Bring an empty database at `target` to one file without a log; raises RestoreRefusedError."""
+    if not target.exists():
+        return
+    with closing(sqlite3.connect(target)) as database:
+        try:
+            database.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.DatabaseError as error:
+            raise RestoreRefusedError(
+                f"The database to restore into is in use: {error}",
+                str(target),
+                "end the programs that have it open, or give the name of a new file with --to",
+            ) from error
 
 
 def not_empty(target: str, *, live: bool, example: str) -> RestoreRefusedError:
