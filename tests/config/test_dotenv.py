@@ -7,7 +7,7 @@ from decouple import RepositoryEnv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.dotenv import Assignment, EnvFile, Fault, parse
+from config.dotenv import LARGEST, Assignment, EnvFile, Fault, parse
 
 
 def read(tmp_path: Path, text: str) -> EnvFile:
@@ -102,7 +102,25 @@ def test_an_escaped_quote_does_not_close(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["A='x'y", 'A="x" y', "A='x'#y"])
 def test_text_behind_a_closing_quote_is_reported(tmp_path: Path, line: str) -> None:
-    assert faults(read(tmp_path, line)) == [(1, "nothing but a comment follows a closing quote")]
+    file = read(tmp_path, f"{line}\nB=1\n")
+    assert faults(file) == [(1, "nothing but a comment follows a closing quote")]
+    assert file.faults[0].fix == "Quote the whole value, or put a blank before the #"
+    assert file.data == {"B": "1"}
+
+
+def test_what_decouple_reads_rightly_is_known() -> None:
+    found = list(parse("A=1\nB = 2 \nC=3 # x\nexport D=4\nE='5'\n"))
+    assert [isinstance(each, Assignment) and each.plain for each in found] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_file_may_be_as_large_as_it_may_be(tmp_path: Path) -> None:
+    assert read(tmp_path, "A=" + "x" * (LARGEST - 2)).lines == {"A": 1}
 
 
 def test_lines_are_counted_across_a_value_of_several(tmp_path: Path) -> None:

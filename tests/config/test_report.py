@@ -112,6 +112,7 @@ def test_the_exception_says_everything_and_what_to_do_next() -> None:
         "Correct them, then run `invoke config.check --env=staging`.",
     ]
     assert error.exit_code == 2
+    assert error.args == ("staging", (PROBLEM, PROBLEM))
     assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error)) == str(error)
     unknown = str(ConfigurationError("", [PROBLEM]))
     assert unknown.startswith("The configuration has 1 error;")
