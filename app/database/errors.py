@@ -7,6 +7,8 @@ COMMIT was lost). The first two are safe to run again when `transient` is true.
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class DatabaseError(Exception):
     """Anything the database layer raises: what happened, where, and what to do next."""
@@ -49,6 +51,10 @@ class RouteDown(NotSent):
     """A route refused, stayed silent, or answered that it cannot serve."""
 
 
+class ServerFull(RouteDown):
+    """A server answered that it gives no more connections."""
+
+
 class NoRoute(NotSent):
     """No route could serve within the budget; the text names the last cause of each."""
 
@@ -71,6 +77,10 @@ class LoginRefused(NotSent):
     """The server refused the user, the password or the database name."""
 
     transient = False
+
+
+NO_MORE: Final = (ServerFull, LoginRefused)
+"""What a server that is well answers to one more connection; those that are open go on."""
 
 
 class ManagerClosed(NotSent):

@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from app.database.adapters.contract import discard
-from app.database.errors import DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
+from app.database.errors import NO_MORE, DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
 from app.database.guard import Guard, cut
 from app.database.lease import Lease
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+_FULL_PAUSE: Final = 0.5
+"""Seconds until a server that gave no more connections is asked for one again."""
 
 _inherited: list[Lease] = []
 """Connections of a parent process. They are kept, for closing SQLite's would touch the parent's file."""
@@ -137,6 +140,7 @@ class Pool:
         self._waiters: deque[_Waiter] = deque()
         self._opening = 0
         self._trusted_since = 0.0
+        self._full_until = 0.0
         self._closed = False
         self._last_cause: Exception | None = None
         self._opened = self._closed_count = self._lent = self._timeouts = 0
@@ -220,6 +224,7 @@ class Pool:
             for lease in leaked:
                 lease.reported = True
             self._leaks += len(leaked)
+            self._refill()
         for lease in old:
             discard(lease.connection)
         for lease in leaked:
@@ -280,6 +285,11 @@ class Pool:
                 rolled_back=self.rolled_back,
             )
 
+    @property
+    def live(self) -> bool:
+        """Tell whether any connection is open."""
+        return bool(self._in_use or self._idle)
+
     def describe(self) -> str:
         """Say who holds what, for the text of an error."""
         now = time.monotonic()
@@ -313,6 +323,8 @@ class Pool:
     def _refill(self) -> None:
         """Open connections for those who wait, as far as there is room; the lock is held."""
         live = len(self._in_use) + len(self._idle)
+        if live and time.monotonic() < self._full_until:
+            return
         while not self._closed and self._opening < len(self._waiters) and live + self._opening < self.limit:
             self._opening += 1
             try:
@@ -389,7 +401,9 @@ class Pool:
             else:
                 self._open_failures += 1
                 self._last_cause = error
-                if self._waiters:
+                if isinstance(error, NO_MORE) and self.live:
+                    self._full_until = time.monotonic() + _FULL_PAUSE  # who waits gets one that comes back
+                elif self._waiters:
                     self._waiters.popleft().tell(error=error)
                 self._refill()
         if late and lease is not None:
@@ -418,7 +432,7 @@ class Pool:
             patience = min(deadline, time.monotonic() + self._connect_timeout * 1.25)
             if not waiter.wait(patience - time.monotonic()):
                 with self._lock:
-                    alive = bool(self._in_use or self._idle)
+                    alive = self.live
                 if alive:
                     waiter.wait(deadline - time.monotonic())
         except BaseException:  # turned away, or an interrupt: nobody is left to take what it would be given
@@ -431,7 +445,7 @@ class Pool:
             if waiter.error is None:
                 self._waiters.remove(waiter)
                 self._timeouts += 1
-                alive = bool(self._in_use or self._idle)
+                alive = self.live
         if waiter.error is not None:
             raise again(waiter.error) from waiter.error
         if not alive:

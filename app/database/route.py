@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from app.database.adapters.contract import PRIMARY, Adapter, Facts, discard
 from app.database.breaker import Breaker
-from app.database.errors import DatabaseError, RouteDown, WrongDatabase
+from app.database.errors import NO_MORE, DatabaseError, RouteDown, WrongDatabase
 from app.database.failover import Standing
 from app.database.pool import Pool
 
@@ -136,7 +136,12 @@ class Route:
         self._changed()
 
     def failed(self, error: DatabaseError, seconds: float) -> None:
-        """Take in a failure to open or to answer; a time-out opens the breaker at once."""
+        """Take in a failure to open or to answer; a time-out opens the breaker at once.
+
+        A server that only gives no more connections is well: the route goes on with those that it has.
+        """
+        if isinstance(error, NO_MORE) and self.breaker.allows() and any(pool.live for pool in self.pools):
+            return
         self.cause = error
         self._good_since = 0.0
         self._good_probes = 0

@@ -326,3 +326,41 @@ def test_a_silent_route_costs_one_silence_and_not_one_for_each_connection(
         with pytest.raises(NotSent), manager.transaction(budget=0.5):
             raise AssertionError
         assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("limit", ["role", "database"])
+def test_a_full_server_goes_on_with_the_connections_that_are_open(database: Database, limit: str) -> None:
+    """One that gives no more is well: nobody is told that it is down, and nothing open is thrown away."""
+    role = f"{database.name}_few"
+    database.execute(f"CREATE ROLE {role} LOGIN")
+    database.execute(f"ALTER {limit} {role if limit == 'role' else database.name} CONNECTION LIMIT 2")
+    failed: list[DatabaseError] = []
+
+    def work(manager: ConnectionManager) -> None:
+        for _ in range(20):
+            try:
+                manager.run(lambda tx: tx.scalar("SELECT pg_backend_pid()"))
+            except DatabaseError as error:
+                failed.append(error)
+
+    try:
+        with database.manager(user=role, pool_size=4) as manager:
+            with manager.transaction() as first, manager.transaction() as second:
+                assert first.scalar("SELECT 1") == second.scalar("SELECT 1")
+            threads = [threading.Thread(target=work, args=(manager,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            counts = main_pool(manager).counts()
+            route = manager.router.routes[0]
+            assert failed == []
+            assert counts.open_failures >= 1
+            assert (counts.opened, counts.closed, counts.in_use) == (2, 0, 0)
+            assert (route.cause, route.breaker.state) == (None, "closed")
+            with manager.transaction() as first, manager.transaction() as second:
+                assert first.scalar("SELECT 1") == second.scalar("SELECT 1")
+                with pytest.raises(PoolTimeout, match="gives no more connections"):
+                    manager.run(lambda tx: tx.scalar("SELECT 1"), budget=0.3)
+    finally:
+        database.execute(f"DROP ROLE {role}")

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from app.database.adapters.contract import PRIMARY, REPLICA, Adapter, Facts
-from app.database.errors import DatabaseError, LoginRefused, RouteDown
+from app.database.errors import DatabaseError, LoginRefused, RouteDown, ServerFull
 from app.database.sqlstates import LOGIN, sqlstate_of
 
 if TYPE_CHECKING:
@@ -173,12 +173,28 @@ class PostgreSQL(Adapter):
                 next_step="Check DB_USER, DB_PASSWORD and DB_NAME.",
                 sqlstate=state,
             )
+        if any(mark in text for mark in _FULL):
+            return ServerFull(
+                f"The server of route {self.name} gives no more connections: {text}",
+                where=self.describe(),
+                next_step="Lower DB_POOL_SIZE, end what holds them, or put a pooler in front.",
+                sqlstate=state,
+            )
         return RouteDown(
             f"The route {self.name} is down: {text}",
             where=self.describe(),
             next_step="Check the server, the network between, and the host and port of this route.",
             sqlstate=state,
         )
+
+
+# As with logins, psycopg2 gives no SQLSTATE: PostgreSQL's 53300 in its four wordings, and PgBouncer's own.
+_FULL: Final = (
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "too many connections for",
+    "no more connections allowed",
+)
 
 
 def _login_failed(text: str) -> bool:
