@@ -85,6 +85,17 @@ def test_going_back_refuses_to_lose_rows_unless_told(manager: ConnectionManager,
     assert tables(manager) == set()
 
 
+def test_going_back_counts_rows_that_a_statement_deletes(manager: ConnectionManager, tmp_path: Path) -> None:
+    folder = tmp_path / "versions"
+    write(folder, "0001", None, CREATE, 'op.drop_table("box")')
+    write(folder, "0002", "0001", "op.execute('SELECT 1')", "op.execute('DELETE FROM box')")
+    runner.upgrade(manager, versions=folder)
+    with manager.transaction() as tx:
+        tx.execute("INSERT INTO box (id, label) VALUES (1, 'a')")
+    with pytest.raises(MigrationRefusedError, match="deletes rows of box"):
+        runner.downgrade(manager, "0001", versions=folder)
+
+
 def test_a_schema_ahead_of_this_code_is_refused_by_every_command(
     manager: ConnectionManager, versions: Path
 ) -> None:

@@ -16,8 +16,18 @@ from app.database.migrations.chain import Migration
 from app.database.migrations.errors import BrokenHistoryError, MigrationRefusedError
 
 NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?)'
-TABLE = rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{NAME} "
-NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+TABLE = rf"ALTER TABLE {NAME} "
+CONSTRAINT = r"(?:CONSTRAINT|UNIQUE|CHECK|FOREIGN|PRIMARY|EXCLUDE|NOT)\b"
+COLUMN = rf"{TABLE}ADD (?!{CONSTRAINT})(?:COLUMN )?(?:IF NOT EXISTS )?{NAME}"
+NOISE = re.compile(
+    r"""(?P<name>"(?:[^"]|"")*")|(?P<comment>--[^\n]*|/\*.*?\*/)"""
+    r"""|\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
+    re.DOTALL,
+)
+ALTERS = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{NAME}(?: \*)? (.+)", re.IGNORECASE)
+LISTS = re.compile(
+    r"(DROP (?:TABLE|VIEW|MATERIALIZED VIEW|SCHEMA)|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(.+)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +53,28 @@ def rule(pattern: str, what: str) -> Rule:
 
 
 RULES = (
-    rule(rf"DROP TABLE (?:IF EXISTS )?{NAME}", "drops the table {0}"),
-    rule(rf"DROP (?:MATERIALIZED )?VIEW (?:IF EXISTS )?{NAME}", "drops the view {0}"),
-    rule(rf"TRUNCATE (?:TABLE )?{NAME}", "empties the table {0}"),
-    rule(rf"{TABLE}.*\bDROP COLUMN (?:IF EXISTS )?{NAME}", "drops the column {0}.{1}"),
+    rule(r"DO\b", "hides its statements in a DO block"),
+    rule(rf"DROP TABLE {NAME}", "drops the table {0}"),
+    rule(rf"DROP (?:MATERIALIZED )?VIEW {NAME}", "drops the view {0}"),
+    rule(rf"DROP SCHEMA {NAME}", "drops the schema {0}"),
+    rule(rf"TRUNCATE (?:TABLE )?(?:ONLY )?{NAME}", "empties the table {0}"),
+    rule(rf".*?\bDELETE FROM (?:ONLY )?{NAME}", "deletes rows of {0}"),
+    rule(rf"{TABLE}DROP (?!CONSTRAINT\b)(?:COLUMN )?(?:IF EXISTS )?{NAME}", "drops the column {0}.{1}"),
     rule(rf"{TABLE}RENAME TO", "renames the table {0}"),
+    rule(rf"{TABLE}SET SCHEMA", "moves the table {0}"),
     rule(rf"{TABLE}RENAME (?!TO\b|CONSTRAINT\b)(?:COLUMN )?{NAME}", "renames the column {0}.{1}"),
-    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} (?:SET DATA )?TYPE\b", "changes the type of {0}.{1}"),
-    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} SET NOT NULL", "forbids NULL in {0}.{1}"),
-    rule(rf"{TABLE}.*\bALTER (?:COLUMN )?{NAME} DROP DEFAULT", "drops the default of {0}.{1}"),
+    rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} (?:SET DATA )?TYPE\b", "changes the type of {0}.{1}"),
+    rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} SET NOT NULL", "forbids NULL in {0}.{1}"),
+    rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} DROP DEFAULT", "drops the default of {0}.{1}"),
     rule(
-        rf"{TABLE}ADD COLUMN (?:IF NOT EXISTS )?{NAME} (?!.*\b(?:DEFAULT|GENERATED)\b).*\bNOT NULL\b",
+        rf"{COLUMN} (?!.*\b(?:DEFAULT|GENERATED)\b).*\b(?:NOT NULL|PRIMARY KEY)\b",
         "adds {0}.{1}, NOT NULL without a default",
     ),
-    rule(rf"{TABLE}ADD (?:CONSTRAINT {NAME} )?(?:UNIQUE|CHECK|FOREIGN KEY)\b", "adds a constraint to {0}"),
+    rule(rf"{TABLE}ADD {CONSTRAINT}", "adds a constraint to {0}"),
     rule(rf"CREATE UNIQUE INDEX .*?\bON (?:ONLY )?{NAME}", "adds a unique index to {0}"),
 )
 CREATED = re.compile(rf"CREATE (?:\w+ )*TABLE (?:IF NOT EXISTS )?{NAME}", re.IGNORECASE)
-ADDED = re.compile(rf"{TABLE}ADD COLUMN (?:IF NOT EXISTS )?{NAME}", re.IGNORECASE)
+ADDED = re.compile(COLUMN, re.IGNORECASE)
 NARROWING = ("adds a constraint", "adds a unique index")
 
 
@@ -118,23 +132,39 @@ def breakages(statements: list[str]) -> list[Breakage]:
     added: set[str] = set()
     found: list[Breakage] = []
     for text in statements:
-        if re.search(r"\$\w*\$", text) and re.match(r"\s*DO\b", text, re.IGNORECASE):
-            hidden = "hides its statements in a DO block"
-            found.append(Breakage(what=hidden, table="", statement=text.strip()))
-            continue
         for statement in NOISE.sub(quiet, text).split(";"):
-            plain = " ".join(statement.split())
-            created.update(bare(name) for name in CREATED.findall(plain))
-            added.update(f"{bare(table)}.{bare(column)}" for table, column in ADDED.findall(plain))
-            found.extend(
-                breakage for each in RULES if (breakage := judged(each, plain, created, added)) is not None
-            )
+            for plain in apart(" ".join(statement.split())):
+                created.update(bare(name) for name in CREATED.findall(plain))
+                added.update(f"{bare(table)}.{bare(column)}" for table, column in ADDED.findall(plain))
+                judgements = (judged(each, plain, created, added) for each in RULES)
+                found.extend(breakage for breakage in judgements if breakage is not None)
     return found
 
 
 def quiet(noise: re.Match[str]) -> str:
-    """Return what stands for a text literal or a comment, so that neither is taken for SQL."""
-    return "''" if noise.group().startswith("'") else " "
+    """Return what stands for a text literal or a comment, so that neither is taken for SQL; names stay."""
+    return noise["name"] or (" " if noise["comment"] else "''")
+
+
+def apart(statement: str) -> list[str]:
+    """Return a statement that does several things as several that do one each, without IF EXISTS and ONLY."""
+    if found := ALTERS.match(statement):
+        return [f"ALTER TABLE {found[1]} {part}" for part in parts(found[2])]
+    if found := LISTS.match(statement):
+        return [f"{found[1]} {part}" for part in parts(found[2])]
+    return [statement]
+
+
+def parts(text: str) -> list[str]:
+    """Return `text` cut at the commas that stand in no brackets."""
+    found, depth = [""], 0
+    for mark in text:
+        depth += (mark in "([") - (mark in ")]")
+        if mark == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += mark
+    return [part.strip() for part in found]
 
 
 def judged(each: Rule, statement: str, created: set[str], added: set[str]) -> Breakage | None:
@@ -145,7 +175,7 @@ def judged(each: Rule, statement: str, created: set[str], added: set[str]) -> Br
     match = each.pattern.match(statement)
     if match is None:
         return None
-    names = [bare(name) for name in match.groups(default="")]
+    names = [bare(name) for name in match.groups(default="")] or [""]
     adding = each.what.startswith("adds")
     if names[0] in created or (not adding and ".".join(names[:2]) in added):
         return None

@@ -291,7 +291,7 @@ def losses(tx: Transaction, steps: tuple[chain.Migration, ...]) -> list[str]:
     for step in steps:
         for breakage in lint.breakages(lint.render(step, direction="downgrade")):
             table = breakage.table
-            if not breakage.what.startswith(("drops the table", "drops the column", "empties")):
+            if not breakage.what.startswith(("drops the table", "drops the column", "empties", "deletes")):
                 continue
             if table and table not in lost and schema.has_table(tx, table):
                 rows = tx.connection.execute(
