@@ -122,12 +122,15 @@ def running(folder: Path) -> int | None:
 
     A note that outlived its server, by a crash or a restart of the machine, may name any process by now.
     """
+    try:
+        number = int((folder / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
     import psutil  # type: ignore[import-untyped]  # the wheel needs it, so whoever has a server has this
 
     try:
-        number = int((folder / "postmaster.pid").read_text(encoding="utf-8").split()[0])
         words = psutil.Process(number).cmdline()
-    except (FileNotFoundError, IndexError, ValueError, psutil.Error):
+    except (psutil.Error, ValueError):
         return None
     return number if "-D" in words and str(folder.resolve()) in words else None
 
@@ -149,17 +152,17 @@ def create_database(database: "Database") -> None:
 
 def stop(folder: Path, clock: Callable[[], float] = time.monotonic) -> bool:
     """Stop the server in `folder` and tell whether one ran; raises UnreachableError when it does not end."""
-    process = running(folder)
-    if process is None:
-        return False
     note = folder / "postmaster.pid"
     try:
+        process = running(folder)
+        if process is None:
+            return False
         os.kill(process, signal.SIGINT)  # PostgreSQL's "fast" shutdown: ends sessions, keeps everything
     except ProcessLookupError:
         return False
     except PermissionError:
         raise UnreachableError(
-            f"PostgreSQL (process {process}) runs as another account.", str(folder), "stop it as that one"
+            "PostgreSQL runs as another account.", str(folder), "stop it as that one"
         ) from None
     deadline = clock() + STOP_SECONDS
     while note.exists():

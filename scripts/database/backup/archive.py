@@ -126,9 +126,13 @@ def writing(path: Path) -> Iterator[Writer]:
 
 
 def rename(path: Path, to: Path) -> None:
-    """Give a whole archive and the note beside it another name."""
+    """Give a whole archive and the note beside it another name; raises BackupError when the disk is full."""
     note, old = (each.with_name(f"{each.name}.sha256") for each in (to, path))
-    note.write_text(f"{old.read_text(encoding='ascii').split()[0]}  {to.name}\n", encoding="ascii")
+    try:
+        note.write_text(f"{old.read_text(encoding='ascii').split()[0]}  {to.name}\n", encoding="ascii")
+    except OSError as error:
+        note.unlink(missing_ok=True)
+        raise cannot_write(error, to) from error
     path.rename(to)
     old.unlink()
     sync_folder(to.parent)
