@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from app.database import failover
+from app.database.adapters.contract import PRIMARY
 from app.database.errors import (
     AdapterMisconfigured,
     LoginRefused,
@@ -188,6 +189,13 @@ class Router:
                 transaction.lease = None
                 pool.release(lease)
                 raise RouteDown(f"The route {route.name} takes no writes.", where=route.adapter.describe())
+            if read_only and transaction.max_lag is None and _on_a_replica(route, lease):
+                transaction.lease = None
+                pool.drop(lease)  # what it leads to may be promoted, which only a fresh connection tells
+                raise RouteDown(
+                    f"The route {route.name} leads to a replica, which may be behind.",
+                    where=route.adapter.describe(),
+                )
             lease.busy = lease.since
             try:
                 route.adapter.begin(
@@ -281,6 +289,11 @@ class Router:
 
     def _describe(self) -> str:
         return "\n".join(_line(route) for route in self.routes)
+
+
+def _on_a_replica(route: Route, lease: Lease) -> bool:
+    """Tell whether a route to the primary led to a replica when this connection was opened."""
+    return not route.replica and lease.facts.role != PRIMARY
 
 
 def _line(route: Route) -> str:
