@@ -17,7 +17,3 @@ class Budget:
     def remaining(self) -> float:
         """Return the seconds left, never below zero."""
         return max(0.0, self.deadline - time.monotonic())
-
-    def spent(self) -> bool:
-        """Tell whether nothing is left."""
-        return time.monotonic() >= self.deadline

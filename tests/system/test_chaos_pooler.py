@@ -142,8 +142,8 @@ def test_no_acknowledged_write_is_lost_or_doubled_through_the_pooler(bouncer: Ca
             assert not crew.working(), story
             crew.assert_books_match(Counter(row[0] for row in server.execute("SELECT key FROM entry")), story)
             assert served["direct"], story
-            wait_until(lambda: manager.active == "pooler", what=f"the way back to the pooler, {story}")
-            wait_until(lambda: whole(manager), what="a whole pool")
+            wait_until(lambda: manager.active == "pooler", 60, f"the way back to the pooler, {story}")
+            wait_until(lambda: whole(manager), 60, "a whole pool")
             assert manager.run(lambda tx: tx.route) == "pooler"
             logging.getLogger(__name__).info(story)
     finally:
