@@ -174,6 +174,7 @@ def test_an_unknown_environment_is_refused(world: World, name: str, fix: str, pl
     report = world.check(name if place == "command line" else None)
     problem = report.problems[0]
     assert (report.environment, report.settings, len(report.problems)) == ("", None, 1)
+    assert report.readings == {}
     assert (problem.id, problem.variable, problem.source) == ("unknown-environment", "ENVIRONMENT", place)
     assert problem.rule == "the environment is one of development, testing, staging, production"
     assert problem.fix == fix
