@@ -23,6 +23,7 @@ from app.database.adapters.contract import discard
 from app.database.errors import NO_MORE, DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
 from app.database.guard import Guard, cut
 from app.database.lease import Lease
+from app.database.turn import Turn, Waiter
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -37,47 +38,6 @@ _FULL_PAUSE: Final = 0.5
 
 _inherited: list[Lease] = []
 """Connections of a parent process. They are kept, for closing SQLite's would touch the parent's file."""
-
-
-class _Waiter:
-    """Somebody who waits for a connection, and what he is given; told once, by whoever holds the lock."""
-
-    __slots__ = ("_bell", "error", "lease")
-
-    def __init__(self) -> None:
-        # A bare lock, and no Event: its methods cannot be interrupted half-way by the garbage collector.
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        self.lease: Lease | None = None
-        self.error: DatabaseError | None = None
-
-    def tell(self, *, lease: Lease | None = None, error: DatabaseError | None = None) -> None:
-        self.lease, self.error = lease, error
-        self._bell.release()
-
-    def wait(self, seconds: float) -> bool:
-        return self._bell.acquire(timeout=max(0.0, seconds))
-
-
-class _Turn:
-    """The pool's lock. What comes back while it is held is taken in when it is let go.
-
-    A transaction that nobody holds any more is ended by the garbage collector, in the middle of whatever this
-    thread does: it may come back while this very thread holds the lock.
-    """
-
-    __slots__ = ("_afterwards", "lock")
-
-    def __init__(self, afterwards: Callable[[], None]) -> None:
-        self.lock = threading.Lock()
-        self._afterwards = afterwards
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
-        self._afterwards()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +92,12 @@ class Pool:
         self._on_open_failure = on_open_failure
         self._on_dead = on_dead
         self._jitter = jitter
-        self._lock = _Turn(self._settle)
+        self._lock = Turn(self._settle)
         self._idle: deque[Lease] = deque()
         self._returned: deque[tuple[Callable[[Lease], None], Lease]] = deque()
         self._ended: deque[Lease] = deque()
         self._in_use: set[Lease] = set()
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: deque[Waiter] = deque()
         self._opening = 0
         self._trusted_since = 0.0
         self._full_until = 0.0
@@ -250,7 +210,7 @@ class Pool:
 
     def after_fork(self) -> None:
         """Forget every connection without a word on the wire; only for a process that was just forked."""
-        self._lock = _Turn(self._settle)
+        self._lock = Turn(self._settle)
         for lease in (*self._idle, *self._in_use):
             # A connection belongs to the parent. Detached, its SQLAlchemy wrapper says no goodbye, and
             # psycopg2 closes nothing in a process that did not open it.
@@ -304,7 +264,7 @@ class Pool:
             text += f"; last cause: {' '.join(str(what).split())}"
         return text
 
-    def _enqueue(self, waiter: _Waiter) -> None:
+    def _enqueue(self, waiter: Waiter) -> None:
         if self._closed:
             raise NotSent("The connection pool was closed.", where=f"route {self.adapter.name}")
         room = len(self._in_use) + len(self._idle) + self._opening < self.limit
@@ -423,7 +383,7 @@ class Pool:
         self._hand_over(lease)
 
     def _wait(self, deadline: float) -> Lease:
-        waiter = _Waiter()
+        waiter = Waiter()
         # A route none of whose connections is alive gets as long as one attempt to connect, and a little more
         # for a name server that does not answer; then another route has its turn.
         try:
@@ -459,7 +419,7 @@ class Pool:
             next_step="Shorten the transactions, raise DB_POOL_SIZE, or give a larger budget.",
         )
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _withdraw(self, waiter: Waiter) -> None:
         with self._lock:
             if waiter.lease is not None:
                 self._hand_over(waiter.lease)
