@@ -27,7 +27,7 @@ from tests.bench.document import machine, table, write_section
 from tests.postgres import Server, wait_until
 from tests.tcp_proxy import TcpProxy
 
-ROUNDS = 15
+ROUNDS = 40
 CALLS = 200
 ROWS = 1_000_000
 MANY_ROWS = 10_000_000
