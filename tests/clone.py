@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.conftest import pytest_plugins
+
 ROOT = Path(__file__).parent.parent
 KEPT_TESTS = (
     "tests/__init__.py",
     "tests/conftest.py",
-    "tests/postgres.py",
-    "tests/tcp_proxy.py",
+    *(f"{name.replace('.', '/')}.py" for name in pytest_plugins),
+    "tests/database/__init__.py",
     "tests/app/__init__.py",
     "tests/app/conftest.py",
     "tests/app/events.py",
