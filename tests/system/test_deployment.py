@@ -74,6 +74,15 @@ def test_while_no_replica_is_ready_the_proxy_still_asks_one(live: Stage) -> None
         # One that is not ready for long is replaced meanwhile.
         wait_until(lambda: in_a_replica(live, back), 60)
     wait_until(lambda: answer(f"{live.target.public_url}/readyz")[0] == 200, 60)
+    wait_until(lambda: settled(live), 60)
+
+
+def settled(live: Stage) -> bool:
+    """Tell whether the swarm replaces no replica any more."""
+    tasks = [
+        task for task in live.swarm.tasks(f"{live.target.stack}_web") if task["DesiredState"] == "running"
+    ]
+    return [task["Status"]["State"] for task in tasks] == ["running"] * live.target.replicas
 
 
 def test_what_serves_already_is_not_deployed_again(live: Stage, image: Image) -> None:
