@@ -64,6 +64,11 @@ def wheel_binaries() -> Path:
 
 
 @functools.cache
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` started and that have not ended."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def readable(package: Path) -> Path:
     """Return the wheel's package where everybody may read it: a copy when a folder above is private.
 
@@ -260,8 +265,7 @@ class Server:
 
     def processes(self) -> list[int]:
         """Return the postmaster and all its children."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [self.pid, *map(int, children.read_text().split())]
+        return [self.pid, *children(self.pid)]
 
     def freeze(self) -> list[int]:
         """Stop every process with SIGSTOP; sockets stay open and silent."""

@@ -19,7 +19,7 @@ from app.web.logs import Line, mask
 from app.web.rotation import Rotation
 from config.settings import Settings, load
 from tests.config.world import World
-from tests.postgres import Server, wait_until
+from tests.postgres import Server, children, wait_until
 
 from .conftest import TOKEN
 from .serving import JSON, ROOT, Service, serving
@@ -195,8 +195,8 @@ def test_a_worker_that_takes_a_dead_ones_place_does_not_bring_the_old_token_back
     path, token = shutil.copy(migrated_file, tmp_path / "ledger.sqlite3"), token_urlsafe(32)
     with serving(tmp_path, root=tree.root, DB_SQLITE_PATH=str(path), LEDGER_TOKEN=None) as service:
         tree.secret("LEDGER_TOKEN", token, "testing")
-        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-        os.kill(int(children.read_text()), signal.SIGKILL)
+        (worker,) = children(service.process.pid)
+        os.kill(worker, signal.SIGKILL)
         wait_until(lambda: said(service, "secrets re-read: LEDGER_TOKEN"))
         wait_until(service.ready)
         assert (status(service, token), status(service, TOKEN)) == (200, 401)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import Server as PostgresServer
-from tests.postgres import free_port, wait_until
+from tests.postgres import children, free_port, wait_until
 
 from .conftest import TOKEN
 from .events import whole_run
@@ -54,10 +54,6 @@ def test_no_process_of_it_may_gain_privileges(shared: Service) -> None:
     assert len(family) == 2  # gunicorn's parent and its worker
     for pid in family:
         assert "NoNewPrivs:\t1\n" in Path(f"/proc/{pid}/status").read_text()
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.system

@@ -23,7 +23,7 @@ from tests.deployment import images
 from tests.deployment.images import Image
 from tests.deployment.load import load
 from tests.deployment.stage import SENTINEL, Stage, free_port, staged
-from tests.postgres import wait_until
+from tests.postgres import children, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -339,8 +339,7 @@ def test_every_container_is_confined(live: Stage) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return children + [each for child in children for each in descendants(child)]
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def test_no_secret_is_seen_anywhere(live: Stage, image: Image, tmp_path: Path) -> None:
