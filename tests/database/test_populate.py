@@ -300,15 +300,24 @@ def test_the_report_is_data_too(ledger: ConnectionManager, tmp_path: Path) -> No
 
 
 KILLED = """
-import io, sys
+import dataclasses, io, signal, sys
 from pathlib import Path
 from app.database import ConnectionManager
 from scripts.database.populate import job, sources
 from tests.postgres import Settings
-file, path = Path(sys.argv[1]), Path(sys.argv[2])
+file, path, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def until_last(records):
+    for number, record in enumerate(records()):
+        if number == last:
+            signal.pause()
+        yield record
+steps = [
+    dataclasses.replace(step, records=lambda records=step.records: until_last(records))
+    for step in sources.steps("ndjson", path)
+]
 with ConnectionManager.from_settings(Settings(sqlite_path=file)) as manager:
     options = job.Options(folder=path.parent / "report", batch=20)
-    job.populate(manager, "ndjson", path, sources.steps("ndjson", path), options, io.StringIO())
+    job.populate(manager, "ndjson", path, steps, options, io.StringIO())
 """
 
 
@@ -328,7 +337,8 @@ def test_a_population_killed_at_any_point_goes_on_and_counts_every_record_once(t
                 return checkpoint.load(tx, checkpoint.key("ndjson", path), "events").position
 
         for goal in (200, 900, 1600):
-            argv = [sys.executable, "-c", KILLED, str(file), str(path)]
+            # Whoever is faster than the kill waits for it before the end.
+            argv = [sys.executable, "-c", KILLED, str(file), str(path), str(goal + 900)]
             with subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(Path.cwd())}) as process:
                 wait_until(lambda goal=goal: position() >= goal, 30, "the goal")
                 process.send_signal(signal.SIGKILL)

@@ -111,7 +111,7 @@ class Weather:
 
 def test_no_acknowledged_write_is_lost_or_doubled_through_the_pooler(bouncer: Callable[..., Bouncer]) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
-    server = Server.create(configuration={"synchronous_commit": "on"})
+    server = Server.create()
     around = TcpProxy(server.port)
     try:
         server.execute("CREATE TABLE entry (key bigint)")

@@ -275,7 +275,7 @@ def forgetful(request: pytest.FixtureRequest) -> Iterator[Server]:
         pytest.skip("needs Debian's package postgresql")
     server = Server.create(
         binaries=binaries,
-        configuration={"synchronous_commit": "on", "wal_writer_delay": "10s", "autovacuum": "off"},
+        configuration={"wal_writer_delay": "10s", "autovacuum": "off"},
     )
     try:
         server.execute("CREATE TABLE entry (id integer PRIMARY KEY)")

@@ -108,9 +108,7 @@ def insert_thousand(tx: Any) -> None:
 def test_a_server_whose_log_is_on_a_full_disk_is_down_and_comes_back(small_disk: Make) -> None:
     """PostgreSQL gives up when it cannot write its log; what was acknowledged is there when it returns."""
     disk = small_disk(160)
-    server = Server.create(
-        folder=disk.folder / "server", configuration={"synchronous_commit": "on", "autovacuum": "off"}
-    )
+    server = Server.create(folder=disk.folder / "server", configuration={"autovacuum": "off"})
     try:
         server.execute("CREATE TABLE note (id integer PRIMARY KEY, text text)")
         server.execute("ALTER TABLE note ALTER text SET STORAGE PLAIN")
