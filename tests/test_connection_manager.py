@@ -21,6 +21,7 @@ from app.database.adapters.sqlite import Sqlite
 from app.database.errors import ManagerClosed
 from app.database.pool import PoolCounts
 from app.database.statistics import samples
+from app.database.transactions import Transaction
 from tests.postgres import Database, Settings, wait_until
 from tests.tcp_proxy import TcpProxy
 
@@ -175,6 +176,22 @@ def test_a_transaction_held_too_long_is_reported_with_its_owner(
             wait_until(lambda: "forgotten at" in caplog.text)
     assert "test_connection_manager.py" in caplog.text
     assert counts(manager).leaks == 1
+
+
+@pytest.mark.parametrize("way", ["run", "transactional"])
+def test_the_owner_is_whoever_asked_for_the_transaction(
+    way: str, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hold(_tx: Transaction) -> None:
+        wait_until(lambda: "held for" in caplog.text)
+
+    def asker(manager: ConnectionManager) -> None:
+        manager.run(hold) if way == "run" else manager.transactional()(hold)()
+
+    with limited(database, leak=0.1) as manager:
+        asker(manager)
+    assert "test_connection_manager.py" in caplog.text
+    assert "(asker)" in caplog.text
 
 
 def test_a_transaction_that_is_dropped_gives_its_connection_back(

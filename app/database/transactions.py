@@ -27,7 +27,7 @@ from app.database.sqlstates import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, FrameType, TracebackType
 
     from sqlalchemy import Connection, CursorResult, Executable
     from sqlalchemy.engine import RowMapping
@@ -74,9 +74,8 @@ class Transaction:
     def __enter__(self) -> Transaction:
         if self.lease is not None:
             raise RuntimeError("this transaction has begun already; ask the manager for another one")
-        caller = sys._getframe(1)
         try:
-            self._manager.router.borrow(self, (caller.f_code, caller.f_lineno))
+            self._manager.router.borrow(self, _caller(sys._getframe(1)))
         except BaseException:
             self._drop_what_is_left()
             raise
@@ -224,7 +223,8 @@ class Transaction:
         tracked = self._track and not self.read_only and adapter.dialect == "postgresql"
         lease.busy = _monotonic()
         try:
-            if tracked and connection.in_transaction():
+            # Where the session has ended before COMMIT is sent, the question fails and so nothing was kept.
+            if connection.in_transaction() and (tracked or adapter.hung_up(lease.raw)):
                 with lease.raw.cursor() as cursor:
                     cursor.execute(NUMBER)
                     found = cursor.fetchone()
@@ -321,6 +321,13 @@ class Transaction:
     def _where(self, lease: Lease) -> str:
         place = f" at {lease.owner[0].co_filename}:{lease.owner[1]}" if lease.owner else ""
         return f"route {lease.adapter.name}, {self.label or 'transaction'}{place}"
+
+
+def _caller(frame: FrameType) -> tuple[CodeType, int]:
+    """Return the place from which this package was called, such as that of `manager.run(...)`."""
+    while frame.f_globals.get("__package__") == __package__ and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lineno
 
 
 def _shown(statement: str | Executable) -> str:

@@ -28,7 +28,7 @@ def refused(manager: ConnectionManager, statement: str) -> tuple[RolledBack, int
         tx.execute(statement)
 
     with pytest.raises(RolledBack) as caught:
-        manager.run(work, budget=0.5)
+        manager.run(work)
     pools = [pool for route in manager.statistics().routes for pool in route.pools.values()]
     assert all(pool.in_use == pool.waiting == 0 for pool in pools)
     assert manager.run(lambda tx: tx.scalar("SELECT 1")) == 1
@@ -55,6 +55,18 @@ def test_a_statement_beyond_its_time_is_not_tried_again(database: Database) -> N
         error, tries = refused(manager, "SELECT pg_sleep(30)")
     assert (error.sqlstate, error.transient, tries) == ("57014", False, 1)
     assert "DB_STATEMENT_TIMEOUT" in str(error)
+
+
+def test_a_session_ended_for_idling_in_its_transaction_has_surely_kept_nothing(database: Database) -> None:
+    database.execute("CREATE TABLE note (id integer)")
+    with database.manager(idle_in_transaction_timeout=0.1) as manager:
+        with pytest.raises(RolledBack) as caught, manager.transaction() as tx:
+            tx.execute("INSERT INTO note VALUES (1)")
+            session = tx.scalar("SELECT pg_backend_pid()")
+            alive = f"SELECT 1 FROM pg_stat_activity WHERE pid = {session}"
+            wait_until(lambda: not database.execute(alive), 10, "the end of the session")
+        assert caught.value.transient
+        assert manager.run(lambda tx: tx.scalar("SELECT count(*) FROM note")) == 0
 
 
 def test_a_locked_table_is_waited_for_as_long_as_was_said(database: Database) -> None:

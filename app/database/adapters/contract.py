@@ -144,6 +144,10 @@ class Adapter(ABC):
         """Tell whether the connection is of no more use."""
         return bool(getattr(raw, "closed", False))
 
+    def hung_up(self, raw: Any) -> bool:
+        """Tell, without asking it, whether the other end has closed the connection."""
+        return False
+
     @abstractmethod
     def failed(self, raw: Any) -> bool:
         """Tell whether an earlier error doomed the open transaction."""

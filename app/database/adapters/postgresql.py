@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +40,7 @@ that has replayed nothing yet, or whose clock is behind that commit, is behind b
 The timeline is the one a primary writes to now; the control file's lags behind."""
 
 _IN_ERROR: Final = 3  # psycopg2's TRANSACTION_STATUS_INERROR; the driver stays unimported until it connects
+_CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # Linux's; elsewhere poll tells only what it always tells
 
 
 class PostgreSQL(Adapter):
@@ -151,6 +153,12 @@ class PostgreSQL(Adapter):
         mode = True if read_only else None
         if raw.readonly is not mode:
             raw.readonly = mode
+
+    def hung_up(self, raw: Any) -> bool:
+        """Tell whether the server, or a pooler, has closed its side; its last words may still be unread."""
+        poller = select.poll()
+        poller.register(raw.fileno(), _CLOSED)
+        return bool(poller.poll(0))
 
     def failed(self, raw: Any) -> bool:
         """Tell whether an earlier error doomed the transaction, so that COMMIT would only roll back."""
