@@ -155,7 +155,11 @@ def start(client: docker.DockerClient, image: str, console: Console, *, limit: f
                 if ready <= limit:
                     return Started(ready_seconds=ready, stop_seconds=stop)
                 console.say(f"ready after {ready:.1f} s, attempt {attempt} of {ATTEMPTS}")
-            raise _wrong(service, f"No 200 on /readyz within {limit:.0f} s, {ATTEMPTS} times")
+            raise _wrong(
+                service,
+                f"No 200 on /readyz within {limit:g} s, {ATTEMPTS} times",
+                next_step="quicken its start, or raise SCAN_START_SECONDS where the machine is busy or slow",
+            )
     finally:
         _drop_volume(client, volume)
 
@@ -255,11 +259,11 @@ def _exit_code(container: Container) -> int:
     return int(container.attrs["State"]["ExitCode"])
 
 
-def _wrong(container: Container, what: str) -> StartFailed:
+def _wrong(container: Container, what: str, next_step: str = "mend what its log says above") -> StartFailed:
     log = container.logs(tail=30).decode("utf-8", "replace").strip().splitlines()
     return StartFailed(
         what,
         "the image, run read-only as its own user without capabilities",
-        "mend what its log says above",
+        next_step,
         log or ["its log is empty"],
     )

@@ -137,6 +137,17 @@ def test_an_image_that_does_not_serve_is_told_with_its_log(
     assert_gone(client, before)
 
 
+def test_an_image_that_starts_too_slowly_is_told_after_three_tries(
+    client: docker.DockerClient, root: Path, built: dict[str, str]
+) -> None:
+    image = hardening.load(client, root / built["archive"], built["digest"], Aside())
+    before = left_behind(client)
+    with pytest.raises(hardening.StartFailed, match=r"within 0\.01 s, 3 times") as failed:
+        hardening.start(client, image, Aside(), limit=0.01)
+    assert "SCAN_START_SECONDS" in failed.value.next_step
+    assert_gone(client, before)
+
+
 def test_postgres_keeps_its_data_from_one_container_to_the_next(
     client: docker.DockerClient, tmp_path: Path
 ) -> None:

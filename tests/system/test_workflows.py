@@ -59,6 +59,7 @@ class Runner:
                     "GITHUB_STEP_SUMMARY": str(summary),
                     "GITHUB_OUTPUT": str(self.files / "output"),
                     "PATH": os.environ["PATH"],
+                    "SCAN_START_SECONDS": "25",  # other tests take the processor meanwhile
                     **environment,
                 }
             ),
@@ -138,8 +139,6 @@ def staging(advisories: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 "PUBLIC_PORT": str(port),
                 "PUBLIC_URL": f"http://127.0.0.1:{port}",
                 "REPLICAS": "1",
-                # Other tests take the processor meanwhile.
-                "SCAN_START_SECONDS": "25",
                 "REGISTRY": "127.0.0.1:5000",
                 "DB_HOST": "database",
                 "DB_SSLROOTCERT": str(folder / "ca.pem"),
