@@ -63,12 +63,12 @@ def wheel_binaries() -> Path:
     return readable(package) / "pginstall18" / "bin"
 
 
-@functools.cache
 def children(pid: int) -> list[int]:
     """Return the processes that `pid` started and that have not ended."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@functools.cache
 def readable(package: Path) -> Path:
     """Return the wheel's package where everybody may read it: a copy when a folder above is private.
 

@@ -45,7 +45,7 @@ def opened():
 
 answers = {"wall": time.time, "waited": waited, "write": lambda: manager.run(insert), "opened": opened,
            "active": lambda: manager.active}
-limits = Limits(pool_size=1, budget=60.0, connect_timeout=20.0, silence=0.5, max_lifetime=600.0, failback=1.0,
+limits = Limits(pool_size=1, budget=60.0, connect_timeout=20.0, silence=1.0, max_lifetime=600.0, failback=1.0,
                 failback_probes=2, breaker_cooldown=0.05, breaker_cooldown_limit=0.3)
 with ConnectionManager([route("first", sys.argv[1]), route("second", sys.argv[2])], limits=limits) as manager:
     for line in sys.stdin:
@@ -101,8 +101,8 @@ def test_a_wall_clock_that_jumps_changes_nothing(
             first.refuse()
             assert ask("write") == "second"
             file.write_text("+0")
-            first.heal()
             began = time.monotonic()
+            first.heal()
             file.write_text(f"{jump:+}")
             wait_until(lambda: ask("active") == "first", 60, "failing back")
             assert time.monotonic() - began > 0.8, "a jump does not make a route steady"
