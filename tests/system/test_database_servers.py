@@ -34,7 +34,7 @@ pytestmark = pytest.mark.system
 QUICK = Limits(
     budget=15.0,
     connect_timeout=1.0,
-    silence=0.5,
+    silence=1.0,
     failback=0.5,
     failback_probes=2,
     breaker_cooldown=0.05,
@@ -156,7 +156,7 @@ def test_a_replica_that_receives_nothing_any_more_does_not_pass_for_fresh(
             return str(tx.route)
 
         wait_until(lambda: replica.execute("SELECT count(*) FROM entry") == [(1,)], what="replication")
-        assert manager.run(name, read_only=True, max_lag=0.3) == "replica"
+        wait_until(lambda: manager.run(name, read_only=True, max_lag=0.3) == "replica", what="freshness")
         ((source,),) = replica.execute("SHOW primary_conninfo")
         replica.execute("ALTER SYSTEM SET primary_conninfo = ''")
         replica.execute("SELECT pg_reload_conf()")
@@ -177,7 +177,7 @@ def test_a_replica_whose_line_to_its_primary_went_silent_is_stale_once_the_recei
     line = proxy(primary.port)
     source = f"host=127.0.0.1 port={line.port} user=slipway"
     replica.execute(f"ALTER SYSTEM SET primary_conninfo = '{source}'")
-    replica.execute("ALTER SYSTEM SET wal_receiver_timeout = '1s'")
+    replica.execute("ALTER SYSTEM SET wal_receiver_timeout = '3s'")
     replica.execute("SELECT pg_reload_conf()")
     primary.execute("CREATE ROLE reader LOGIN")  # no right to see what the receiver received, and when
     copy = Local(name="replica", host="127.0.0.1", port=replica.port, database="postgres", user="reader")
@@ -192,7 +192,7 @@ def test_a_replica_whose_line_to_its_primary_went_silent_is_stale_once_the_recei
 
         wait_until(lambda: line.connections and served_by() == "replica", 20, "replication by the line")
         idle_since = time.monotonic()
-        wait_until(lambda: time.monotonic() - idle_since > 2 or served_by() != "replica")
+        wait_until(lambda: time.monotonic() - idle_since > 4 or served_by() != "replica")
         assert served_by() == "replica"
         line.freeze()
         write(manager, 1)
@@ -218,7 +218,7 @@ def test_a_replica_whose_clock_is_off_is_taken_for_stale_and_never_for_fresh(
         # Up to date is up to date, whatever the time.
         write(manager, 1)
         wait_until(lambda: replica.execute("SELECT count(*) FROM entry") == [(1,)], what="replication")
-        assert manager.run(name, read_only=True, max_lag=0.3) == "replica"
+        wait_until(lambda: manager.run(name, read_only=True, max_lag=0.3) == "replica", what="freshness")
         replica.execute("SELECT pg_wal_replay_pause()")
         write(manager, 2)
         received = "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
