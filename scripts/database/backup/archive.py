@@ -6,12 +6,13 @@ refused before anything is restored.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,6 +99,36 @@ class Hashing:
 
 
 @contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep the name `path` to ourselves for the block, so that two backups of one second never mix.
+
+    Raises BackupError when there is a backup of that name or another process is making it.
+    """
+    claim = path.with_name(f".{path.name}.claim")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    try:
+        os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise taken(path) from None
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    try:
+        if any(path.parent.glob(f"{glob.escape(path.name)}*")):
+            raise taken(path)
+        yield
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def taken(path: Path) -> BackupError:
+    """Return the error for a name that another backup has."""
+    return BackupError("There is a backup of this second already.", str(path), "repeat the command")
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[Writer]:
     """Write an archive to `path`: there when the block ends well, and no trace of it when it does not.
 
@@ -105,7 +136,6 @@ def writing(path: Path) -> Iterator[Writer]:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:
             with zipfile.ZipFile(file, "w", compresslevel=6) as archive:
@@ -164,19 +194,25 @@ def finish(writer: Writer, manifest: Manifest) -> Manifest:
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
     """Open a backup whose every byte was checked; raises BackupError for one that is cut short or damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive, checked(archive, path)
-    except FileNotFoundError:
-        raise BackupError(f"There is no backup {path}.", "", "`invoke db.backup` makes one") from None
-    except zipfile.BadZipFile as error:
-        raise damaged(path, f"it is cut short or not a backup ({error})") from error
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            manifest = checked(archive, path)
+        except FileNotFoundError:
+            raise BackupError(f"There is no backup {path}.", "", "`invoke db.backup` makes one") from None
+        except zipfile.BadZipFile as error:
+            raise damaged(path, f"it is cut short or not a backup ({error})") from error
+        except OSError as error:
+            raise BackupError(
+                f"The backup cannot be read: {error.strerror}.", str(path), "name the file of a backup"
+            ) from error
+        yield archive, manifest
 
 
 def checked(archive: zipfile.ZipFile, path: Path) -> Manifest:
     """Return the manifest once every member has the checksum that it names."""
     note = path.with_name(f"{path.name}.sha256")
-    if note.exists() and note.read_text(encoding="ascii").split()[0] != file_digest(path):
+    if note.exists() and note.read_text("ascii", "replace").split()[:1] != [file_digest(path)]:
         raise damaged(path, f"its checksum is not the one in {note.name}")
     try:
         document: dict[str, Any] = json.loads(archive.read(MANIFEST))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scripts.database.backup import archive, locales, postgresql, sqlite
 from scripts.database.backup.archive import SUFFIX, Manifest
 from scripts.database.backup.retention import Retention, kept
-from scripts.database.errors import BackupError, RestoreRefusedError
+from scripts.database.errors import RestoreRefusedError
 
 if TYPE_CHECKING:
     from app.database.adapters.postgresql import PostgreSQL
@@ -65,19 +65,18 @@ def backup(
     started = time.monotonic()
     moment = (now or datetime.now(UTC)).strftime(STAMP)
     path = folder / f"{label}-{moment}{SUFFIX}"
-    if path.exists():
-        raise BackupError("There is a backup of this second already.", str(path), "repeat the command")
     written = path.with_name(f"{path.name}{UNPROVEN}") if verify else path
-    with archive.writing(written) as writer:
-        if engine(database) == "sqlite":
-            scratch = folder / f".{path.name}.sqlite3"
-            manifest = sqlite.dump(database.sqlite_path, writer, scratch)
-        else:
-            manifest = postgresql.dump(route(database), writer, method=method)
-    made = time.monotonic() - started
-    if verify:
-        prove(written, database)
-        archive.rename(written, path)
+    with archive.claimed(path):
+        with archive.writing(written) as writer:
+            if engine(database) == "sqlite":
+                scratch = folder / f".{path.name}.sqlite3"
+                manifest = sqlite.dump(database.sqlite_path, writer, scratch)
+            else:
+                manifest = postgresql.dump(route(database), writer, method=method)
+        made = time.monotonic() - started
+        if verify:
+            prove(written, database)
+            archive.rename(written, path)
     return Backup(
         path=path,
         manifest=manifest,

@@ -13,7 +13,7 @@ from scripts.database.backup.archive import Manifest, Table, Writer, cannot_writ
 from scripts.database.errors import BackupError, RestoreRefusedError
 
 MEMBER = "database.sqlite3"
-PAGES = 1024  # a step of the copy: some megabytes, between which writers get their turn
+PAGES = 1024  # a step of the copy: some megabytes, between which Ctrl-C and SIGTERM are heard
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -46,13 +46,20 @@ def dump(path: Path, writer: Writer, scratch: Path) -> Manifest:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Make a consistent copy that needs no side files; raises OSError when the disk is full."""
+    """Make a consistent copy that needs no side files; raises OSError when the disk is full.
+
+    It is of one moment and read once: others may go on writing, since the log keeps what they write apart.
+    """
     try:
         with (
             closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as live,
             closing(sqlite3.connect(target, isolation_level=None)) as database,
         ):
-            live.backup(database, pages=PAGES, sleep=0.01)
+            # Without a read transaction around all steps, each commit of another process makes SQLite begin
+            # the copy anew, so that under steady writing it never ends.
+            live.execute("BEGIN")
+            live.execute("SELECT count(*) FROM sqlite_master")
+            live.backup(database, pages=PAGES, progress=lambda *_: None)
             database.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
@@ -147,7 +154,10 @@ def restore(archive: zipfile.ZipFile, manifest: Manifest, target: Path, *, live:
     """
     refuse_used(target, live=live)
     scratch = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(error, target) from error
     with temporary(scratch):
         try:
             with archive.open(MEMBER) as member, scratch.open("wb") as file:
@@ -169,15 +179,15 @@ def refuse_used(target: Path, *, live: bool) -> None:
     """Raise RestoreRefusedError when there are tables at `target`; whatever is there is left as it is."""
     if not target.exists():
         return
-    with closing(connect(target)) as database:
-        try:
+    try:
+        with closing(connect(target)) as database:
             (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise RestoreRefusedError(
-                f"The file to restore into is not an empty database: {error}",
-                str(target),
-                "give the name of a new file with --to",
-            ) from error
+    except sqlite3.DatabaseError as error:
+        raise RestoreRefusedError(
+            f"The file to restore into is not an empty database: {error}",
+            str(target),
+            "give the name of a new file with --to",
+        ) from error
     if count:
         raise not_empty(str(target), live=live, example="--to=var/restored.sqlite3")
 
