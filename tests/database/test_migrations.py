@@ -96,6 +96,29 @@ def test_going_back_counts_rows_that_a_statement_deletes(manager: ConnectionMana
         runner.downgrade(manager, "0001", versions=folder)
 
 
+def test_going_back_counts_rows_of_a_table_that_was_there_before_it_is_made_when_missing(
+    manager: ConnectionManager, tmp_path: Path
+) -> None:
+    folder = tmp_path / "versions"
+    down = 'op.execute("CREATE TABLE IF NOT EXISTS Box (id int)"); op.execute("DROP TABLE BOX")'
+    write(folder, "0001", None, CREATE, down)
+    runner.upgrade(manager, versions=folder)
+    with manager.transaction() as tx:
+        tx.execute("INSERT INTO box (id, label) VALUES (1, 'a')")
+    with pytest.raises(MigrationRefusedError, match="drops the table box with 1 rows"):
+        runner.downgrade(manager, "base", versions=folder)
+
+
+def test_going_back_counts_the_rows_of_the_schema_that_is_named(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "versions"
+    up = """op.execute('CREATE SCHEMA "S"; CREATE TABLE "S".box AS SELECT 1; CREATE TABLE box (id int)')"""
+    write(folder, "0001", None, up, """op.execute('CREATE TABLE box (id int); DROP TABLE "S".box')""")
+    with database.manager() as manager:
+        runner.upgrade(manager, versions=folder)
+        with pytest.raises(MigrationRefusedError, match=r"drops the table S\.box with 1 rows"):
+            runner.downgrade(manager, "base", versions=folder)
+
+
 def test_a_schema_ahead_of_this_code_is_refused_by_every_command(
     manager: ConnectionManager, versions: Path
 ) -> None:

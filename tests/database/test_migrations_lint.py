@@ -14,7 +14,7 @@ BREAKING = {
     'op.execute("DROP VIEW heavy")': "drops the view heavy",
     'op.execute("TRUNCATE box")': "empties the table box",
     'op.drop_column("box", "label")': "drops the column box.label",
-    'op.execute(\'ALTER TABLE ONLY public."box" DROP COLUMN "label"\')': "drops the column box.label",
+    'op.execute(\'ALTER TABLE ONLY public."box" DROP COLUMN "label"\')': "drops the column public.box.label",
     'op.rename_table("box", "crate")': "renames the table box",
     'op.alter_column("box", "label", new_column_name="title")': "renames the column box.label",
     'op.alter_column("box", "label", type_=sa.Integer())': "changes the type of box.label",
@@ -27,7 +27,7 @@ BREAKING = {
     'op.execute("DO $$ BEGIN DROP TABLE box; END $$")': "hides its statements in a DO block",
     'op.execute("SELECT 1; DROP TABLE box")': "drops the table box",
     'op.execute("/* a note */ DROP /* and one */ TABLE box")': "drops the table box",
-    'op.execute("DROP TABLE IF EXISTS crate, public.box CASCADE")': "drops the table box",
+    'op.execute("DROP TABLE IF EXISTS crate, public.box CASCADE")': "drops the table public.box",
     'op.execute("DROP MATERIALIZED VIEW light, heavy")': "drops the view heavy",
     'op.execute("DROP SCHEMA store CASCADE")': "drops the schema store",
     'op.execute("TRUNCATE TABLE ONLY crate, box RESTART IDENTITY")': "empties the table box",
@@ -45,6 +45,42 @@ BREAKING = {
     'op.execute("ALTER TABLE box SET SCHEMA store")': "moves the table box",
     'op.execute("SELECT 1; DO LANGUAGE plpgsql $x$ BEGIN PERFORM 1; END $x$")': "hides its statements",
     "op.execute(\"SELECT E'it\\\\'s'; DROP TABLE box; SELECT 'x'\")": "drops the table box",
+    'op.execute("CREATE TABLE archive.box AS SELECT * FROM box; DROP TABLE box")': "drops the table box",
+    'op.execute("CREATE TABLE box (id int); DROP TABLE public.box")': "drops the table public.box",
+    'op.execute("CREATE TEMP TABLE box (id int); DROP TABLE box; DROP TABLE box")': "drops the table box",
+    'op.execute("SET search_path TO a; CREATE TABLE box (); SET search_path TO b; DROP TABLE box")': (
+        "drops the table box"
+    ),
+    "op.execute('CREATE TABLE \"Box\" (id int); DROP TABLE Box')": "drops the table box",
+    'op.execute(\'CREATE TABLE "a  b" (id int); DROP TABLE "a b"\')': "drops the table a b",
+    'op.execute("CREATE TABLE IF NOT EXISTS box (id int); DROP TABLE box")': "drops the table box",
+    'op.execute("CREATE TABLE IF NOT EXISTS box (id int); ALTER TABLE box DROP label")': (
+        "drops the column box.label"
+    ),
+    'op.execute("ALTER TABLE box ADD COLUMN IF NOT EXISTS label text; ALTER TABLE box DROP label")': (
+        "drops the column box.label"
+    ),
+    'op.execute("EXPLAIN CREATE TABLE box AS SELECT 1; DROP TABLE box")': "drops the table box",
+    'op.execute("ALTER TABLE box ADD size int DEFAULT NULL NOT NULL")': "NOT NULL without a default",
+    'op.execute("ALTER TABLE box ADD size int DEFAULT ( NULL)::int NOT NULL")': "NOT NULL without a default",
+    'op.execute("MERGE INTO box USING crate ON true WHEN MATCHED THEN DELETE")': "deletes rows of box",
+    'op.execute(\'ALTER TABLE "a ""b" DROP COLUMN "c;d, e"\')': 'drops the column a "b.c;d, e',
+    'op.execute(\'ALTER TABLE"box"DROP"label"\')': "drops the column box.label",
+    'op.execute("ALTER TABLE store.public.box DROP label")': "drops the column store.public.box.label",
+    'op.execute("ALTER TABLE public . box DROP label")': "drops the column public.box.label",
+    'op.execute("ALTER FOREIGN TABLE box DROP label")': "drops the column box.label",
+    'op.execute("DROP FOREIGN TABLE box")': "drops the table box",
+    'op.execute("ALTER TABLE box DETACH PARTITION old")': "takes rows out of the table box",
+    'op.execute("ALTER TABLE box ALTER id DROP IDENTITY")': "drops the default of box.id",
+    'op.execute("DROP TYPE IF EXISTS mood, size CASCADE")': "drops size",
+    'op.execute("DROP FUNCTION IF EXISTS f(int, int)")': "drops f",
+    'op.execute("ALTER VIEW heavy RENAME TO light")': "the view heavy",
+    "op.execute(\"ALTER TYPE mood RENAME VALUE 'a' TO 'b'\")": "changes the type mood",
+    'op.execute("REVOKE ALL ON box FROM app")': "takes rights away",
+    'op.execute("DROP OWNED BY app")': "drops what a role owns",
+    'op.execute("CALL wipe()")': "hides its statements in a procedure",
+    'op.execute("/* a /* b */ */ DROP TABLE box")': "hides a name or a comment",
+    "op.execute('DROP TABLE U&\"b\\\\006fx\"')": "hides a name or a comment",
 }
 
 HARMLESS = [
@@ -61,6 +97,11 @@ HARMLESS = [
     'op.execute("-- DROP TABLE box")',
     'op.execute("ALTER TABLE box ADD a int, ADD b int NOT NULL DEFAULT 0, DROP CONSTRAINT c")',
     'op.execute("ALTER TABLE box ADD a int; ALTER TABLE box DROP a")',
+    'op.execute("CREATE TABLE store.crate (); DROP TABLE store.crate")',
+    "op.execute('CREATE TABLE Crate (); DROP TABLE \"crate\"')",
+    'op.execute(\'CREATE TABLE "a;b" ("c ""d" int); ALTER TABLE "a;b" DROP "c ""d"\')',
+    'op.execute("ALTER TABLE box ADD size numeric NOT NULL DEFAULT .5")',
+    "op.execute(\"SET LOCAL lock_timeout TO 100; ALTER TYPE mood ADD VALUE 'x'\")",
     'op.execute("CREATE TABLE crate AS SELECT 1; DELETE FROM crate; DROP TABLE crate")',
     """op.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
     " $body$ BEGIN DELETE FROM box; DROP TABLE box; RETURN NULL; END $body$")""",

@@ -11,31 +11,39 @@ import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote, unquote
 
 from app.database.migrations.chain import Migration
 from app.database.migrations.errors import BrokenHistoryError, MigrationRefusedError
 
-NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?)'
+PART = r'(?:"[^"]+"|[\w$]+)'
+NAME = rf"({PART}(?:\.{PART}){{0,2}})"
 TABLE = rf"ALTER TABLE {NAME} "
 CONSTRAINT = r"(?:CONSTRAINT|UNIQUE|CHECK|FOREIGN|PRIMARY|EXCLUDE|NOT)\b"
-COLUMN = rf"{TABLE}ADD (?!{CONSTRAINT})(?:COLUMN )?(?:IF NOT EXISTS )?{NAME}"
+ADD = rf"{TABLE}ADD (?!{CONSTRAINT})(?:COLUMN )?"
+COLUMN = rf"{ADD}(?:IF NOT EXISTS )?{NAME}"
 NOISE = re.compile(
     r"""(?P<name>"(?:[^"]|"")*")|(?P<comment>--[^\n]*|/\*.*?\*/)"""
     r"""|\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
     re.DOTALL,
 )
-ALTERS = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{NAME}(?: \*)? (.+)", re.IGNORECASE)
+Name = tuple[str, ...]
+DOUBLE = '"'
+DOT = re.compile(r'(?<=[\w"$]) ?\. ?(?=[^\W\d]|")')
+ALTERS = re.compile(rf"ALTER (?:FOREIGN )?TABLE (?:IF EXISTS )?(?:ONLY )?{NAME}(?: \*)? (.+)", re.IGNORECASE)
 LISTS = re.compile(
-    r"(DROP (?:TABLE|VIEW|MATERIALIZED VIEW|SCHEMA)|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(.+)", re.IGNORECASE
+    r"(DROP (?:(?:FOREIGN )?TABLE|VIEW|MATERIALIZED VIEW|SCHEMA|TYPE|DOMAIN|SEQUENCE|EXTENSION)"
+    r"|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(.+)",
+    re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Breakage:
-    """One thing that a migration takes away: `what` in words, the table it concerns, and the statement."""
+    """One thing that a migration takes away: in words, the parts of the table's name, the statement."""
 
     what: str
-    table: str
+    table: tuple[str, ...]
     statement: str
 
 
@@ -54,27 +62,46 @@ def rule(pattern: str, what: str) -> Rule:
 
 RULES = (
     rule(r"DO\b", "hides its statements in a DO block"),
-    rule(rf"DROP TABLE {NAME}", "drops the table {0}"),
+    rule(r"CALL\b", "hides its statements in a procedure"),
+    rule(r'.*?(?:/\*|\*/|\bU& ")', "hides a name or a comment in another way of writing"),
+    rule(rf"DROP (?:FOREIGN )?TABLE {NAME}", "drops the table {0}"),
     rule(rf"DROP (?:MATERIALIZED )?VIEW {NAME}", "drops the view {0}"),
     rule(rf"DROP SCHEMA {NAME}", "drops the schema {0}"),
+    rule(rf"DROP (?:TYPE|DOMAIN|SEQUENCE|EXTENSION) {NAME}", "drops {0}"),
+    rule(rf"DROP (?:FUNCTION|PROCEDURE|ROUTINE) (?:IF EXISTS )?{NAME}", "drops {0}"),
+    rule(r"DROP OWNED\b", "drops what a role owns"),
+    rule(r"REVOKE\b", "takes rights away"),
+    rule(rf"ALTER (?:MATERIALIZED )?VIEW {NAME} (?:RENAME|SET SCHEMA)\b", "renames or moves the view {0}"),
+    rule(rf"ALTER TYPE {NAME} (?:RENAME|DROP|ALTER|SET SCHEMA)\b", "changes the type {0}"),
     rule(rf"TRUNCATE (?:TABLE )?(?:ONLY )?{NAME}", "empties the table {0}"),
     rule(rf".*?\bDELETE FROM (?:ONLY )?{NAME}", "deletes rows of {0}"),
+    rule(rf".*?\bMERGE INTO (?:ONLY )?{NAME}.*\bTHEN DELETE\b", "deletes rows of {0}"),
+    rule(rf"{TABLE}DETACH PARTITION", "takes rows out of the table {0}"),
     rule(rf"{TABLE}DROP (?!CONSTRAINT\b)(?:COLUMN )?(?:IF EXISTS )?{NAME}", "drops the column {0}.{1}"),
     rule(rf"{TABLE}RENAME TO", "renames the table {0}"),
     rule(rf"{TABLE}SET SCHEMA", "moves the table {0}"),
     rule(rf"{TABLE}RENAME (?!TO\b|CONSTRAINT\b)(?:COLUMN )?{NAME}", "renames the column {0}.{1}"),
     rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} (?:SET DATA )?TYPE\b", "changes the type of {0}.{1}"),
     rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} SET NOT NULL", "forbids NULL in {0}.{1}"),
-    rule(rf"{TABLE}ALTER (?:COLUMN )?{NAME} DROP DEFAULT", "drops the default of {0}.{1}"),
     rule(
-        rf"{COLUMN} (?!.*\b(?:DEFAULT|GENERATED)\b).*\b(?:NOT NULL|PRIMARY KEY)\b",
+        rf"{TABLE}ALTER (?:COLUMN )?{NAME} DROP (?:DEFAULT|IDENTITY|EXPRESSION)",
+        "drops the default of {0}.{1}",
+    ),
+    rule(
+        rf"{COLUMN} (?!.*\b(?:DEFAULT (?!(?:\( ?)*NULL\b)|GENERATED\b)).*\b(?:NOT NULL|PRIMARY KEY)\b",
         "adds {0}.{1}, NOT NULL without a default",
     ),
     rule(rf"{TABLE}ADD {CONSTRAINT}", "adds a constraint to {0}"),
     rule(rf"CREATE UNIQUE INDEX .*?\bON (?:ONLY )?{NAME}", "adds a unique index to {0}"),
 )
-CREATED = re.compile(rf"CREATE (?:\w+ )*TABLE (?:IF NOT EXISTS )?{NAME}", re.IGNORECASE)
-ADDED = re.compile(COLUMN, re.IGNORECASE)
+# What is made only when it is missing may have been there before, so that proves nothing.
+CREATED = re.compile(rf"CREATE (?:\w+ )*?TABLE (?!IF NOT EXISTS\b){NAME}", re.IGNORECASE)
+ADDED = re.compile(rf"{ADD}(?!IF NOT EXISTS\b){NAME}", re.IGNORECASE)
+GONE = re.compile(rf"DROP (?:FOREIGN )?TABLE {NAME}", re.IGNORECASE)
+ELSEWHERE = re.compile(
+    r"(?:SET|RESET|DISCARD)\b.*\b(?:SEARCH_PATH|SCHEMA|ROLE|AUTHORIZATION|ALL)\b|.*\bSET_CONFIG\b",
+    re.IGNORECASE,
+)
 NARROWING = ("adds a constraint", "adds a unique index")
 
 
@@ -128,22 +155,35 @@ def render(migration: Migration, *, direction: str = "upgrade") -> list[str]:
 
 def breakages(statements: list[str]) -> list[Breakage]:
     """Return what `statements` take away from a release that runs on the schema before them."""
-    created: set[str] = set()
-    added: set[str] = set()
+    created: set[Name] = set()
+    added: set[tuple[Name, Name]] = set()
     found: list[Breakage] = []
     for text in statements:
         for statement in NOISE.sub(quiet, text).split(";"):
-            for plain in apart(" ".join(statement.split())):
-                created.update(bare(name) for name in CREATED.findall(plain))
-                added.update(f"{bare(table)}.{bare(column)}" for table, column in ADDED.findall(plain))
+            for plain in apart(DOT.sub(".", " ".join(statement.split()))):
+                if ELSEWHERE.match(plain):
+                    # After this a name without a schema may mean another table.
+                    created.clear()
+                    added.clear()
+                if made := CREATED.match(plain):
+                    created.add(parts_of(made[1]))
+                if made := ADDED.match(plain):
+                    added.add((parts_of(made[1]), parts_of(made[2])))
                 judgements = (judged(each, plain, created, added) for each in RULES)
                 found.extend(breakage for breakage in judgements if breakage is not None)
+                if gone := GONE.match(plain):
+                    created.discard(parts_of(gone[1]))
     return found
 
 
 def quiet(noise: re.Match[str]) -> str:
-    """Return what stands for a text literal or a comment, so that neither is taken for SQL; names stay."""
-    return noise["name"] or (" " if noise["comment"] else "''")
+    """Return what stands for a text literal or a comment, so that neither is taken for SQL.
+
+    A quoted name stays, with what could be taken for SQL in it encoded until `parts_of`.
+    """
+    if noise["name"]:
+        return f' "{quote(noise["name"][1:-1].replace(2 * DOUBLE, DOUBLE), safe="")}" '
+    return " " if noise["comment"] else "''"
 
 
 def apart(statement: str) -> list[str]:
@@ -167,7 +207,7 @@ def parts(text: str) -> list[str]:
     return [part.strip() for part in found]
 
 
-def judged(each: Rule, statement: str, created: set[str], added: set[str]) -> Breakage | None:
+def judged(each: Rule, statement: str, created: set[Name], added: set[tuple[Name, Name]]) -> Breakage | None:
     """Return what `statement` breaks by the rule `each`, None for nothing.
 
     A table or column that this migration itself made is nobody's yet, so it may be changed at will.
@@ -175,21 +215,23 @@ def judged(each: Rule, statement: str, created: set[str], added: set[str]) -> Br
     match = each.pattern.match(statement)
     if match is None:
         return None
-    names = [bare(name) for name in match.groups(default="")] or [""]
+    names = [parts_of(name) for name in match.groups(default="")] or [()]
     adding = each.what.startswith("adds")
-    if names[0] in created or (not adding and ".".join(names[:2]) in added):
+    if names[0] in created or (not adding and len(names) > 1 and (names[0], names[1]) in added):
         return None
     if each.what.startswith(NARROWING):
         listed = re.search(r"\(([^)]*)\)", statement[match.end(1) :])
-        columns = {f"{names[0]}.{bare(part)}" for part in (listed.group(1).split(",") if listed else ())}
+        columns = {(names[0], parts_of(part)) for part in (listed.group(1).split(",") if listed else ())}
         if columns and columns <= added:
             return None
-    return Breakage(what=each.what.format(*names), table=names[0], statement=statement)
+    shown = [".".join(name) for name in names]
+    return Breakage(what=each.what.format(*shown), table=names[0], statement=statement)
 
 
-def bare(name: str) -> str:
-    """Return a table's or column's name without quotes and schema."""
-    return name.rsplit(".", 1)[-1].strip().strip('"')
+def parts_of(name: str) -> Name:
+    """Return a name's parts as PostgreSQL takes them: small unless quoted, the schema first if given."""
+    found = re.findall(PART, name)
+    return tuple(unquote(part[1:-1]) if part.startswith('"') else part.lower() for part in found)
 
 
 def check(migration: Migration) -> None:

@@ -287,19 +287,25 @@ def apply(tx: Transaction, line: chain.Chain, versions: Path, run: Any, target: 
 
 def losses(tx: Transaction, steps: tuple[chain.Migration, ...]) -> list[str]:
     """Return which tables' rows undoing `steps` would lose, in words."""
-    lost: dict[str, str] = {}
+    lost: dict[tuple[str, ...], str] = {}
     for step in steps:
         for breakage in lint.breakages(lint.render(step, direction="downgrade")):
-            table = breakage.table
+            name = breakage.table
             if not breakage.what.startswith(("drops the table", "drops the column", "empties", "deletes")):
                 continue
-            if table and table not in lost and schema.has_table(tx, table):
-                rows = tx.connection.execute(
-                    sa.select(sa.func.count()).select_from(sa.table(table))
-                ).scalar_one()
-                if rows:
-                    lost[table] = f"{breakage.what} with {rows:,} rows"
+            if name and name not in lost and (rows := rows_of(tx, name)):
+                lost[name] = f"{breakage.what} with {rows:,} rows"
     return list(lost.values())
+
+
+def rows_of(tx: Transaction, name: tuple[str, ...]) -> int:
+    """Return how many rows the table has; none when there is no such table. SQLite has no schemas."""
+    of_schema = len(name) > 1 and tx.dialect != "sqlite"
+    table = sa.table(name[-1], schema=name[-2] if of_schema else None)
+    quoted = tx.connection.dialect.identifier_preparer.format_table(table)
+    if not schema.has_table(tx, name[-1] if tx.dialect == "sqlite" else quoted):
+        return 0
+    return int(tx.connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
 def keep_history(line: chain.Chain) -> Any:

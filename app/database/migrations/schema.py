@@ -77,6 +77,6 @@ def applied(tx: Transaction) -> dict[str, str]:
 def has_table(tx: Transaction, name: str) -> bool:
     """Tell whether the table `name` exists where unqualified names are looked up."""
     if tx.dialect == "sqlite":
-        found = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = :name"
+        found = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = :name COLLATE NOCASE"
         return bool(tx.scalar(found, name=name))
     return bool(tx.scalar("SELECT to_regclass(:name) IS NOT NULL", name=name))
