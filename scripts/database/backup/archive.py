@@ -6,7 +6,6 @@ refused before anything is restored.
 """
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -116,7 +115,7 @@ def claimed(path: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(error, path) from error
     try:
-        if any(path.parent.glob(f"{glob.escape(path.name)}*")):
+        if path.exists():
             raise taken(path)
         yield
     finally:
