@@ -1,5 +1,6 @@
 """Read all settings of an environment and find everything that is wrong with them, at once."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any
@@ -23,10 +24,16 @@ from config.sources import (
     secrets_elsewhere,
     trouble,
 )
-from config.spelling import nearest
+from config.spelling import distance, nearest
 from config.variables import Reading, Variable, variables_of
 
 NOT_SET = Origin(Place.DEFAULT, "not set")
+CHOOSER_LIKE = (f"{CHOOSER}{FILE_SUFFIX}", f"{CHOOSER}_NAME")
+"""Names that seem to choose the environment; they count where nothing else does, being others' as well."""
+LONG_WORD = 6
+"""Letters; in a shorter word two mistakes, or one wrong letter, make another word as often as a slip."""
+LONGEST_TAIL = 5
+"""Characters that a misspelt name may have more than what was meant; a secret may have run into it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +100,14 @@ def choose_environment(
     if wanted is None:
         entry, names, found = choose(sources)
         problems += found
+        unclear = any(each.id == "unreadable" or each.variable == CHOOSER for each in found)
         if entry is None:
-            slips = [each for each in unknown_names(names) if CHOOSER in each.fix]
-            if not slips and unnamed is not None:
+            slips = list(choosers_meant(names))
+            if not slips and not unclear and unnamed is not None:
                 return by_name[unnamed]
-            problems += slips or [unchosen(by_name)]
+            problems += slips or ([unchosen(by_name)] if unnamed is None else [])
+            return None
+        if unclear and entry.origin.place is Place.YOURS:
             return None
     assert entry is not None  # noqa: S101 (for the type checker)
     if entry.text in by_name:
@@ -107,6 +117,15 @@ def choose_environment(
     rule = f"the environment is one of {', '.join(by_name)}"
     problems.append(trouble("unknown-environment", CHOOSER, str(entry.origin), rule, fix))
     return None
+
+
+def choosers_meant(names: Iterable[tuple[str, Origin]]) -> Iterator[Problem]:
+    """Yield a problem for each name that was to choose the environment, it seems, where nothing else does."""
+    for name, origin in names:
+        if name.upper() in CHOOSER_LIKE or nearest(name, [CHOOSER]):
+            rule = "no setting has this name"
+            fix = f"Did you mean {CHOOSER}"
+            yield trouble("unknown-name", shown_name(name, CHOOSER), str(origin), rule, fix)
 
 
 def unchosen(names: Iterable[str]) -> Problem:
@@ -135,7 +154,10 @@ def read(
             readings[name] = default(owner, each)
             continue
         value: Any = MISSING
-        if not entry.text and not each.kind.empty:
+        if not whole(entry.text):
+            fix = "Write it again, in UTF-8 and without NUL"
+            problems.append(trouble("value", name, str(entry.origin), "it is UTF-8 text without NUL", fix))
+        elif not entry.text and not each.kind.empty:
             rule = f"it is {each.kind.rule}, not empty"
             fix = "Give it a value, or delete it to use the default"
             problems.append(trouble("empty", name, str(entry.origin), rule, fix))
@@ -193,33 +215,68 @@ def unknown_names(names: Iterable[tuple[str, Origin]]) -> Iterator[Problem]:
     """Yield a problem for each name that is a slip of one of ours; other programs' variables are left alone.
 
     In a file of the project every name is ours, so an unknown one there is a mistake whatever it looks like.
+    One that resembles none of ours is not repeated: it may be a line of a secret that was not quoted.
     """
-    ours = [CHOOSER, *variables_of(GROUPS["all"])]
-    known = {*ours, *(f"{name}{FILE_SUFFIX}" for name in ours)}
+    groups = variables_of(GROUPS["all"])
+    ours = [CHOOSER, *groups]
+    known = {*ours, *(f"{name}{FILE_SUFFIX}" for name in groups)}
+    rule = "no setting has this name"
     for name, origin in names:
         if name in known and not (name == CHOOSER and origin.place is Place.SHARED):
             continue
         stem = name.removesuffix(FILE_SUFFIX)
         meant = nearest(stem, ours)
+        ours_alone = origin.place is not Place.PROCESS
         if name == CHOOSER:
-            rule = "a file of one environment does not choose the environment"
-            yield trouble("unknown-name", name, str(origin), rule, "Delete the line")
-        elif meant is not None:
-            suffix = FILE_SUFFIX if stem != name else ""
-            clear = origin.place is not Place.PROCESS or meant == CHOOSER or certain(stem, meant)
-            level = Level.ERROR if clear else Level.WARNING
-            rule, fix = "no setting has this name", f"Did you mean {meant}{suffix}"
-            yield trouble("unknown-name", name, str(origin), rule, fix, level)
+            once = "a file of one environment does not choose the environment"
+            yield trouble("unknown-name", name, str(origin), once, "Delete the line")
+        elif meant is not None and (ours_alone or plausible(stem, meant)):
+            suffix = FILE_SUFFIX if stem != name and meant != CHOOSER else ""
+            level = Level.ERROR if ours_alone or certain(stem, meant) else Level.WARNING
+            fix = f"Did you mean {meant}{suffix}"
+            yield trouble("unknown-name", shown_name(name, meant), str(origin), rule, fix, level)
         elif origin.place is Place.SHARED:
-            rule = "no setting has this name"
-            yield trouble(
-                "unknown-name", name, str(origin), rule, "Delete the line; .env.template has all names"
-            )
+            fix = "Delete the line, or quote the value that it belongs to; .env.template has all names"
+            yield trouble("unknown-name", "", str(origin), rule, fix)
+
+
+def plausible(name: str, meant: str) -> bool:
+    """Tell whether a name in the process environment may be a slip of `meant` at all."""
+    if name == CHOOSER:
+        return False
+    return long_word(meant) or distance(name.upper(), meant) <= 1 or name.startswith(meant)
 
 
 def certain(name: str, meant: str) -> bool:
-    """Tell whether a name in the process environment can hardly be another program's."""
-    return "_" in meant and name.partition("_")[0] == meant.partition("_")[0] and not name.startswith(meant)
+    """Tell whether a name in the process environment can hardly be another program's.
+
+    One mistake in a long word, or two letters swapped, behind the same first word; or a slip of the chooser.
+    """
+    if meant == CHOOSER:
+        return True
+    if name.partition("_")[0] != meant.partition("_")[0] or "_" not in meant or name.startswith(meant):
+        return False
+    return distance(name, meant) == 1 and (long_word(meant) or sorted(name) == sorted(meant))
+
+
+def long_word(name: str) -> bool:
+    """Tell whether what follows the first word of `name`, or its only word, is long."""
+    return len(name.partition("_")[2] or name) >= LONG_WORD
+
+
+def shown_name(name: str, meant: str) -> str:
+    """Return a misspelt name as a message shows it: not at all when it may have swallowed a value."""
+    tame = re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= len(meant) + len(FILE_SUFFIX) + LONGEST_TAIL
+    return name if tame else ""
+
+
+def whole(text: str) -> bool:
+    """Tell whether `text` can be written and read again everywhere: UTF-8, and no NUL in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def judge(values: Values, rules: Iterable[Rule]) -> Iterator[Problem]:

@@ -7,6 +7,8 @@ from config.kinds import Choice, Endpoint, File, Hidden, Integer, Memory, Name, 
 from config.secret import Secret
 from config.variables import variable
 
+PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
@@ -16,7 +18,7 @@ class Delivery:
         "REGISTRY",
         "Registry that releases are pushed to, without a scheme",
         Name(
-            pattern=r"[a-z0-9]+([.-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9._-]+)*",
+            pattern=rf"[a-z0-9]+([.-][a-z0-9]+)*(:{PORT})?(/[a-z0-9._-]+)*",
             rule="host, host:port or host/path in lower case, without a scheme",
         ),
         "127.0.0.1:5000",
@@ -28,7 +30,7 @@ class Delivery:
     registry_password: Secret | None = variable(
         "REGISTRY_PASSWORD",
         "Password or token of that user",
-        Hidden(characters=8, bits=0.0),
+        Hidden(characters=8, bits=15.0),
         None,
     )
     image_name: str = variable(

@@ -17,8 +17,10 @@ from decouple import RepositoryEnv
 ENCODING = "utf-8-sig"
 LARGEST = 65536
 """Bytes; `.env.template`, with a comment for every variable, has a sixth of that."""
-ASSIGNMENT = r"(?s)\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=(?P<rest>.*)"
-COMMENT = r"(?s)\s+#.*"
+LEADING = r"\s*(?P<export>export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
+ASSIGNMENT = rf"(?s){LEADING}\s*=(?P<rest>.*)"
+COMMENT = r"(?<=\s)#"
+"""Where a comment begins behind a value; a pattern that took the blanks too would try each of them."""
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\"": '"', r"\\": "\\"}
 
 
@@ -40,6 +42,8 @@ class Fault:
     line: int
     rule: str
     fix: str
+    name: str = field(default="", repr=False)
+    """What seems to be the name in it; it may be a piece of a secret as well, so it is not for showing."""
 
 
 class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
@@ -55,8 +59,9 @@ class EnvFile(RepositoryEnv):  # type: ignore[misc]  # decouple is not typed
             if isinstance(found, Fault):
                 self.faults.append(found)
             elif found.name in self.lines:
-                rule = f"{found.name} is set once; line {self.lines[found.name]} sets it too"
-                self.faults.append(Fault(found.line, rule, "Delete one of the two lines"))
+                rule = f"a name is set once; line {self.lines[found.name]} sets the same one"
+                fix = "Delete one of the two lines"
+                self.faults.append(Fault(found.line, rule, fix, found.name))
             else:
                 self.lines[found.name] = found.line
                 # What is plain was read rightly; a name that comes again further down was not.
@@ -77,9 +82,12 @@ def text_of(path: Path, errors: str = "strict") -> str:
     if status.st_size > LARGEST:
         raise ValueError(f"an env file has at most {LARGEST} bytes")
     try:
-        return path.read_text(encoding=ENCODING, errors=errors)
+        text = path.read_text(encoding=ENCODING, errors=errors)
     except UnicodeDecodeError:
         raise ValueError("an env file is UTF-8 text") from None
+    if "\0" in text and errors == "strict":
+        raise ValueError("an env file is text without NUL")
+    return text
 
 
 def parse(text: str) -> Iterator[Assignment | Fault]:
@@ -94,30 +102,43 @@ def parse(text: str) -> Iterator[Assignment | Fault]:
             continue
         match = re.fullmatch(ASSIGNMENT, line)
         if match is None:
-            yield Fault(first + 1, "a line is NAME=value, a comment or blank", "Correct or delete the line")
+            rule = "a line is NAME=value, a comment or blank"
+            yield Fault(first + 1, rule, "Correct or delete the line", leading_name(line))
             continue
-        raw = match["rest"]
+        name, raw = match["name"], match["rest"]
         rest = raw.lstrip()
         if rest[:1] in ("'", '"'):
             rest = "\n".join([rest, *lines[number:]])
             end = closing(rest)
             if end < 0:
-                yield Fault(first + 1, "a quote that is opened is closed", f"Add the missing {rest[0]}")
+                yield Fault(first + 1, "a quote that is opened is closed", f"Add the missing {rest[0]}", name)
                 continue
             number += rest.count("\n", 0, end)
-            rest = rest[:end] + rest[end:].partition("\n")[0]
-            if not re.fullmatch(COMMENT, rest[end + 1 :]) and rest[end + 1 :].strip():
+            behind = rest[end + 1 :].partition("\n")[0]
+            if uncommented(behind):
                 fix = "Quote the whole value, or put a blank before the #"
-                yield Fault(first + 1, "nothing but a comment follows a closing quote", fix)
+                yield Fault(first + 1, "nothing but a comment follows a closing quote", fix, name)
                 continue
             value = (
                 rest[1:end] if rest[0] == "'" else re.sub(r"\\[nt\"\\]", lambda m: ESCAPES[m[0]], rest[1:end])
             )
             plain = False
         else:
-            value = re.sub(COMMENT, "", raw).strip()
+            value = uncommented(raw)
             plain = not match["export"] and value == raw.strip()
-        yield Assignment(match["name"], value, first + 1, plain)
+        yield Assignment(name, value, first + 1, plain)
+
+
+def uncommented(text: str) -> str:
+    """Return `text` without the comment behind it and the blanks around it."""
+    comment = re.search(COMMENT, text)
+    return text[: comment.start() if comment else None].strip()
+
+
+def leading_name(line: str) -> str:
+    """Return the name that a line which assigns nothing begins with, or nothing."""
+    match = re.match(LEADING, line)
+    return match["name"] if match else ""
 
 
 def closing(text: str) -> int:

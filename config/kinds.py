@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import decouple
 
@@ -19,7 +19,8 @@ from config.spelling import nearest
 
 BOOLEANS = {True: "true", False: "false"}
 LONGEST_WORD = 40
-MEMORY = r"[1-9][0-9]*[KMG]"
+MEMORY = r"(?P<amount>[1-9][0-9]{0,8})(?P<unit>[KMG])"
+MEBIBYTES = {"K": 1 / 1024, "M": 1, "G": 1024}
 HOST = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?"
 
 
@@ -60,7 +61,7 @@ class Name(Text):
 class Identity(Text):
     """What one PostgreSQL database calls itself, or nothing: system identifier, number and name."""
 
-    pattern: str = r"(postgresql:\d+/\d+/\S+)?"
+    pattern: str = r"(postgresql:[0-9]+/[0-9]+/\S+)?"
     rule: str = "what `invoke db.status` shows as identity"
 
 
@@ -207,6 +208,13 @@ class File(Text):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NeededFile(File):
+    """A path that cannot be empty."""
+
+    empty: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Host(Text):
     """A host name or an address; `folder` also allows the folder of a Unix socket."""
 
@@ -256,11 +264,7 @@ class Url(Text):
         """Return the URL without a trailing slash; raises ValueError."""
         if not text:
             return text
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise ValueError(self.rule) from None
+        parts, port = split(text, self.rule)
         host = parts.hostname or ""
         named = bool(host) and (is_address(host) or re.fullmatch(HOST, host) is not None)
         if parts.scheme not in self.schemes or parts.username is not None or not named or port == 0:
@@ -278,29 +282,33 @@ class Endpoint(Text):
         """Return the endpoint; raises ValueError."""
         if not text:
             return text
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise ValueError(self.rule) from None
+        parts, port = split(text, self.rule)
         socket = parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc
         shell = parts.scheme == "ssh" and bool(parts.hostname)
         network = parts.scheme == "tcp" and bool(parts.hostname) and port is not None
-        if parts.password is not None or not (socket or shell or network):
+        if parts.password is not None or port == 0 or not (socket or shell or network):
             raise ValueError(self.rule)
         return text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Memory(Text):
-    """An amount of memory as Docker writes it."""
+    """An amount of memory as Docker writes it, of `minimum` to `maximum` MiB."""
 
-    rule: str = "a whole number with K, M or G behind it, such as 256M"
+    minimum: int = 64
+    maximum: int = 1024 * 1024
+    rule: str = ""
     empty: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        limits = f"from {self.minimum}M to {self.maximum // 1024}G"
+        object.__setattr__(self, "rule", f"a whole number with K, M or G behind it, {limits}")
 
     def read(self, text: str) -> str:
         """Return the amount; raises ValueError."""
-        if not re.fullmatch(MEMORY, text.upper()):
+        found = re.fullmatch(MEMORY, text.upper())
+        amount = int(found["amount"]) * MEBIBYTES[found["unit"]] if found else 0
+        if not self.minimum <= amount <= self.maximum:
             raise ValueError(self.rule)
         return text.upper()
 
@@ -334,8 +342,25 @@ def meant(text: str, words: Iterable[str]) -> str:
     return f"Did you mean {by_capitals[word]}" if word else ""
 
 
+def split(text: str, rule: str) -> tuple[SplitResult, int | None]:
+    """Return the parts of a URL and its port; raises ValueError with `rule`.
+
+    What urlsplit drops without a word is refused: line breaks, blanks at the ends, control characters.
+    """
+    if not text.isprintable() or any(character.isspace() for character in text):
+        raise ValueError(rule)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    return parts, port
+
+
 def is_address(text: str) -> bool:
-    """Tell whether `text` is an IPv4 or IPv6 address."""
+    """Tell whether `text` is an IPv4 or IPv6 address, without a zone of this machine."""
+    if "%" in text:
+        return False
     try:
         ip_address(text)
     except ValueError:

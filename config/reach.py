@@ -6,7 +6,7 @@ from pathlib import Path
 from config.dotenv import Assignment, parse, text_of
 from config.environments import ENVIRONMENTS
 from config.secret import Secret
-from config.secret_files import read_secret
+from config.secret_files import is_there, read_secret
 from config.settings import GROUPS
 from config.sources import FILE_SUFFIX, Sources
 from config.spelling import nearest
@@ -29,7 +29,8 @@ def found(sources: Sources, names: Iterable[str]) -> Iterator[Secret]:
     for name, text in given(sources):
         points = name.upper().endswith(FILE_SUFFIX)
         if nearest(name[: -len(FILE_SUFFIX)] if points else name, names):
-            yield from kept_in(sources.root / text) if points else (Secret(text),)
+            there = points and is_there(sources.root / text)
+            yield from kept_in(sources.root / text) if there else (Secret(text),)
     for environment in ENVIRONMENTS:
         for folder in sources.folders(environment.name):
             for name in names:

@@ -7,9 +7,12 @@ part that is not loaded counts the same, so a container checks what it can see.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from os import R_OK, access
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from config.capacity import RESERVED_CONNECTIONS, connections, largest_pool, processes
 from config.environments import Environment
 from config.errors import Level, Problem
 from config.kinds import is_address
@@ -19,8 +22,6 @@ from config.variables import Reading
 ERROR, WARNING = Level.ERROR, Level.WARNING
 PLAIN_TEXT = ("disable", "allow", "prefer")
 UNPROVEN = ("require", "verify-ca")
-RESERVED_CONNECTIONS = 3
-"""superuser_reserved_connections, PostgreSQL's default."""
 DOCUMENTATION = ("example", "invalid", "test", "example.com", "example.net", "example.org")
 """RFC 2606: names that never lead anywhere."""
 
@@ -113,11 +114,12 @@ def embedded_database(values: Values) -> Iterator[Problem]:
 def tls(values: Values) -> Iterator[Problem]:
     """A connection over a network is encrypted, and the server proves its name."""
     order = values["DB_ADAPTER_ORDER"]
-    ways = [("direct", "DB_HOST", "DB_SSLMODE"), ("pooler", "DB_POOLER_HOST", "DB_POOLER_SSLMODE")]
-    for route, host, mode in ways:
-        if route in order:
-            hosts = [host, "DB_REPLICA_HOST"] if route == "direct" else [host]
-            yield from tls_of(values, mode, [values[each] for each in hosts if values[each]])
+    if "direct" in order or values["DB_REPLICA_HOST"]:
+        hosts = [values["DB_HOST"] if "direct" in order else "", values["DB_REPLICA_HOST"]]
+        yield from tls_of(values, "DB_SSLMODE", [each for each in hosts if each])
+    if "pooler" in order:
+        hosts = [values["DB_POOLER_HOST"]]
+        yield from tls_of(values, "DB_POOLER_SSLMODE", [each for each in hosts if each])
 
 
 def tls_of(values: Values, name: str, hosts: list[str]) -> Iterator[Problem]:
@@ -135,30 +137,40 @@ def tls_of(values: Values, name: str, hosts: list[str]) -> Iterator[Problem]:
         yield from values.problem("unproven-server", name, rule, f"Set {name}=verify-full", level)
     elif any(is_address(host) for host in hosts):
         rule = "verify-full compares the certificate with a host name, not with an address"
-        fix = "Put the name into DB_HOST and the address into DB_HOSTADDR"
+        fix = "Write the name in the certificate; the address of DB_HOST goes into DB_HOSTADDR"
         yield from values.problem("tls-name", name, rule, fix, WARNING)
 
 
 def root_certificate(values: Values) -> Iterator[Problem]:
-    """The certificates that sign the server's are there."""
+    """The certificates that sign the server's are there; the deployment reads them on this machine."""
     path = values["DB_SSLROOTCERT"]
-    seen_from_the_container = "REGISTRY" not in values.readings
-    if path is not None and str(path) != "system" and seen_from_the_container and not path.is_file():
-        fix = "Mount the file, or leave the variable out for the system's certificates"
-        yield from values.problem("root-certificate", "DB_SSLROOTCERT", "the file is there", fix)
+    if path is not None and not readable(path):
+        rule = "the file is there and can be read"
+        fix = "Correct the path, or leave the variable out for the system's certificates"
+        yield from values.problem("root-certificate", "DB_SSLROOTCERT", rule, fix)
+
+
+def readable(path: Path) -> bool:
+    """Tell whether `path` is a file that this process may read."""
+    try:
+        return path.is_file() and access(path, R_OK)
+    except OSError:
+        return False
 
 
 def pool_budget(values: Values) -> Iterator[Problem]:
     """All containers together, one more while an update runs, fit into the server's connections."""
-    if set(values["DB_ADAPTER_ORDER"]) & {"direct", "local"}:
+    order = values["DB_ADAPTER_ORDER"]
+    if set(order) & {"direct", "local"}:
         limit = values["DB_SERVER_MAX_CONNECTIONS"] - RESERVED_CONNECTIONS
-        if values["DB_POOL_SIZE"] * values["WEB_WORKERS"] * (values["REPLICAS"] + 1) > limit:
-            most = f"DB_SERVER_MAX_CONNECTIONS - {RESERVED_CONNECTIONS}"
-            rule = f"DB_POOL_SIZE x WEB_WORKERS x (REPLICAS + 1) is at most {most}"
-            fix = "Lower DB_POOL_SIZE, or go through the pooler"
-            yield from values.problem(
-                "pool-budget", "DB_POOL_SIZE", rule, fix, values.level(WARNING, ERROR, ERROR)
-            )
+        many = processes(values["WEB_WORKERS"], values["REPLICAS"])
+        if connections(values["DB_POOL_SIZE"], len(order), many) > limit:
+            most = largest_pool(limit, len(order), many)
+            limited = f"at most DB_SERVER_MAX_CONNECTIONS - {RESERVED_CONNECTIONS}"
+            rule = f"(DB_POOL_SIZE + routes of DB_ADAPTER_ORDER) x WEB_WORKERS x (REPLICAS + 1) is {limited}"
+            lower = f"Set DB_POOL_SIZE={most} or less" if most > 0 else "Run fewer workers or replicas"
+            fix = f"{lower}, or go through the pooler alone"
+            yield from values.problem("pool-budget", "DB_POOL_SIZE", rule, fix)
 
 
 def pool_threads(values: Values) -> Iterator[Problem]:
@@ -209,6 +221,15 @@ def deploy_window(values: Values) -> Iterator[Problem]:
         rule = "DEPLOY_TIMEOUT is at least MONITOR_SECONDS x REPLICAS + WATCH_SECONDS"
         fix = f"Set DEPLOY_TIMEOUT={needed:g} or more"
         yield from values.problem("deploy-window", "DEPLOY_TIMEOUT", rule, fix)
+
+
+def drain_window(values: Values) -> Iterator[Problem]:
+    """A deployment does not end before the old containers had their time to stop."""
+    needed = values["WEB_DRAIN_SECONDS"] + values["WEB_GRACEFUL_SECONDS"]
+    if values["DEPLOY_TIMEOUT"] < needed:
+        rule = "DEPLOY_TIMEOUT is at least WEB_DRAIN_SECONDS + WEB_GRACEFUL_SECONDS"
+        fix = f"Set DEPLOY_TIMEOUT={needed:g} or more, or give requests less time"
+        yield from values.problem("drain-window", "DEPLOY_TIMEOUT", rule, fix, WARNING)
 
 
 def public_url(values: Values) -> Iterator[Problem]:
@@ -300,6 +321,7 @@ BETWEEN: tuple[Rule, ...] = (
     debug_log,
     monitor_window,
     deploy_window,
+    drain_window,
     public_url,
     ledger_url,
     registry,

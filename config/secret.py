@@ -5,6 +5,15 @@ from typing import NoReturn, final
 MASK = "********"
 
 
+class Unpicklable:
+    """What holds secrets in plain text refuses to leave the process."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds secrets and cannot be pickled: read it again there")
+
+
 @final
 class Secret:
     """Hold a secret so that printing, formatting, logging and pickling never show it.

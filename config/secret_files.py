@@ -24,7 +24,10 @@ class SecretFile:
 
 def read_secret(path: Path) -> SecretFile:
     """Read the secret in `path`; raises OSError, or ValueError with the rule that the file breaks."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except ValueError:
+        raise ValueError("a path is text without NUL") from None
     if not S_ISREG(status.st_mode):
         raise ValueError("a secret file is a regular file")
     if status.st_size > LARGEST:
@@ -40,6 +43,15 @@ def read_secret(path: Path) -> SecretFile:
     if "\0" in text:
         raise ValueError("a secret file is text without NUL")
     return SecretFile(text=text, exposed=bool(S_IMODE(status.st_mode) & OTHERS))
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is anything at `path`, or at what may be no path at all."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def names_in(folder: Path) -> frozenset[str]:

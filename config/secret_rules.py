@@ -26,7 +26,8 @@ def new_one(name: str, values: Values) -> str:
 def database_password(values: Values) -> Iterator[Problem]:
     """A server that others depend on asks for a password."""
     order = values["DB_ADAPTER_ORDER"]
-    if {"direct", "pooler"} & set(order) and values["DB_PASSWORD"] is None:
+    over_network = {"direct", "pooler"} & set(order) or values["DB_REPLICA_HOST"]
+    if over_network and values["DB_PASSWORD"] is None:
         rule = "the role on a database server has a password"
         fix = values.environment.keep("DB_PASSWORD")
         yield from values.problem("missing", "DB_PASSWORD", rule, fix, values.level(None, ERROR, ERROR))
@@ -50,6 +51,16 @@ def strong(values: Values) -> Iterator[Problem]:
             rule = "a secret does not begin or end with a blank"
             fix = "Write the value alone, without blanks around it"
             yield from values.problem("secret-blank", name, rule, fix, WARNING)
+
+
+def not_its_user(values: Values) -> Iterator[Problem]:
+    """A password is not the name of the user that it belongs to."""
+    for name, user in (("DB_PASSWORD", "DB_USER"), ("REGISTRY_PASSWORD", "REGISTRY_USER")):
+        if name in values.readings and values[name] is not None:
+            same = values[name].reveal().casefold() == values[user].casefold()
+            rule = f"a password differs from {user}"
+            level = values.level(WARNING, ERROR, ERROR) if same else None
+            yield from values.problem("weak-secret", name, rule, new_one(name, values), level)
 
 
 def used_once(values: Values) -> Iterator[Problem]:
@@ -78,6 +89,11 @@ def well_kept(values: Values) -> Iterator[Problem]:
             rule = "a file in git holds no secret"
             fix = f"Delete the line and make a new secret: {new_one(name, values)}"
             yield from values.problem("secret-in-git", name, rule, fix)
+        elif place is Place.YOURS:
+            rule = "a secret is used in one environment; .env is read for each of them"
+            fix = values.environment.keep(name)
+            level = values.level(None, WARNING, ERROR)
+            yield from values.problem("reused-secret", name, rule, fix, level)
         elif place is Place.PROCESS:
             rule = "a secret comes from a file: `docker inspect` shows the process environment"
             fix = f"Point {name}_FILE to a file that holds it"
@@ -93,4 +109,4 @@ def local_override(values: Values) -> Iterator[Problem]:
             yield from values.problem("local-override", name, rule, fix, values.level(None, None, WARNING))
 
 
-KEEPING: tuple[Rule, ...] = (database_password, strong, used_once, well_kept, local_override)
+KEEPING: tuple[Rule, ...] = (database_password, strong, not_its_user, used_once, well_kept, local_override)

@@ -14,6 +14,7 @@ from config.kinds import (
     Integer,
     Name,
     Names,
+    NeededFile,
     Number,
     Url,
 )
@@ -32,7 +33,7 @@ class Web:
 
     host: str = variable("WEB_HOST", "Address that the service listens on", Host(), "0.0.0.0")  # noqa: S104 (a container's port is published by the proxy only)
     port: int = variable("WEB_PORT", "Port that the service listens on", PORT, 8000)
-    replicas: int = variable("REPLICAS", "Containers of the service", Integer(minimum=1, maximum=100), 2)
+    replicas: int = variable("REPLICAS", "Containers of the service", Integer(minimum=1, maximum=50), 2)
     workers: int = variable("WEB_WORKERS", "Worker processes a container", Integer(minimum=1, maximum=64), 1)
     threads: int = variable("WEB_THREADS", "Threads a worker", Integer(minimum=1, maximum=256), 4)
     drain_seconds: float = variable(
@@ -56,7 +57,7 @@ class Database:
         example="pooler,direct",
     )
     sqlite_path: Path = variable(
-        "DB_SQLITE_PATH", "File of the embedded database", File(), Path("var/ledger.sqlite3")
+        "DB_SQLITE_PATH", "File of the embedded database", NeededFile(), Path("var/ledger.sqlite3")
     )
     name: str = variable("DB_NAME", "Name of the database", Name(), "slipway")
     user: str = variable("DB_USER", "Role that the service logs in as", Name(), "slipway")
@@ -88,7 +89,7 @@ class Database:
         "Certificates that sign the server's; empty for those of the system",
         File(),
         None,
-        example="/run/secrets/db-ca.pem",
+        example="/etc/ssl/db-ca.pem",
     )
     local_host: str = variable(
         "DB_LOCAL_HOST",

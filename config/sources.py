@@ -18,8 +18,8 @@ from decouple import Config, RepositoryEmpty, UndefinedValueError
 from config.dotenv import EnvFile
 from config.errors import Level, Problem
 from config.origin import Origin, Place
-from config.secret import Secret
-from config.secret_files import OTHERS, names_in, read_secret
+from config.secret import Secret, Unpicklable
+from config.secret_files import OTHERS, is_there, names_in, read_secret
 
 __all__ = ["CHOOSER", "Entry", "Origin", "Place", "Sources", "collect"]
 
@@ -31,7 +31,7 @@ MOST_FAULTS = 20
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Unpicklable):
     """One text as a source has it."""
 
     text: str = field(repr=False)
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class Sources(Unpicklable):
     """All that a configuration may be read from. The default is this process on this machine."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -54,7 +54,8 @@ class Sources:
 
     def label(self, path: Path) -> str:
         """Return `path` as a message shows it: relative to the root when it is below it."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        text = str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Layers(RepositoryEmpty):  # type: ignore[misc]  # decouple is not typed
@@ -92,7 +93,7 @@ class Reader(Config):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected:
+class Collected(Unpicklable):
     """What the sources hold, unjudged but for what could not be read at all."""
 
     layers: Layers
@@ -134,13 +135,14 @@ def collect(
     for name in wanted:
         pointer = plain.entry(f"{name}{FILE_SUFFIX}")
         if pointer is not None and pointer.text:
-            if name in process or (name in yours and pointer.origin.place is Place.YOURS):
+            beside = {Place.YOURS: yours, Place.SHARED: shared}.get(pointer.origin.place, process)
+            if name in process or name in beside:
                 rule = f"only one of {name} and {name}{FILE_SUFFIX} is set"
                 problems.append(
                     trouble("set-twice", name, str(pointer.origin), rule, "Delete one of the two")
                 )
-            path, named_by = sources.root / pointer.text, f"{name}{FILE_SUFFIX} in {pointer.origin}"
-            entry = read_file(sources, name, path, named_by, problems)
+            named_by = f"{name}{FILE_SUFFIX} in {pointer.origin}"
+            entry = read_file(sources, name, sources.root / pointer.text, named_by, problems)
         else:
             folder = next((folder for folder in folders if name in present[folder]), None)
             entry = read_file(sources, name, folder / name, "", problems) if folder else None
@@ -188,8 +190,15 @@ def read_env_file(sources: Sources, path: Path, place: Place, problems: list[Pro
         problems.append(trouble("unreadable", "", label, rule, "Make it a file that you may read"))
         return {}
     problems += (
-        trouble("broken-line", "", f"{label}:{each.line}", each.rule, each.fix)
-        for each in found.faults[:MOST_FAULTS]
+        trouble(
+            "broken-line",
+            CHOOSER if each.name == CHOOSER else "",
+            f"{label}:{each.line}",
+            each.rule,
+            each.fix,
+        )
+        for number, each in enumerate(found.faults)
+        if number < MOST_FAULTS or each.name == CHOOSER
     )
     if len(found.faults) > MOST_FAULTS:
         rule = f"{len(found.faults) - MOST_FAULTS} more lines cannot be understood"
@@ -219,6 +228,11 @@ def read_file(
     """Return the entry of one secret file; None, and a problem, when it cannot be used."""
     label = sources.label(path)
     source = f"{label}, {named_by}" if named_by else label
+    if named_by and not is_there(path):
+        # It may be no path at all, but the secret itself.
+        rule = "the variable names a file that is there"
+        problems.append(trouble("secret-file", name, named_by, rule, "Write the path of the secret file"))
+        return None
     try:
         found = read_secret(path)
     except ValueError as error:

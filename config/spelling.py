@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 
+LONG_WORD = 10
+"""Letters; two mistakes in so many hardly make another word."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that `name` is a slip of, or None when it is somebody else's.
 
-    A slip has other capitals; or is one mistake away; or begins like the known one up to the first `_` and is
-    two mistakes away or only longer or shorter at its end.
+    A slip has other capitals; or is one mistake away, two from a long word; or begins like the known one up
+    to the first `_` and is two mistakes away or only longer or shorter at its end.
     """
     best: tuple[int, str] | None = None
     folded = name.upper().replace("-", "_")
@@ -24,7 +27,7 @@ def slip(name: str, known: str) -> int | None:
     kin = "_" in known and name.startswith(prefix) and name != prefix
     if kin and (name.startswith(known) or known.startswith(name)):
         return min(abs(len(name) - len(known)), 3)
-    allowed = 2 if kin else 1
+    allowed = 2 if kin or ("_" not in known and len(known) >= LONG_WORD) else 1
     # Cheap bounds first: all names of the process are held against all of ours at every start.
     if abs(len(name) - len(known)) > allowed or len(set(known).difference(name)) > allowed:
         return None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.database.errors import AdapterMisconfigured
+from config.capacity import connections, largest_pool
 
 if TYPE_CHECKING:
     from app.database.adapters.contract import Adapter
@@ -62,16 +63,17 @@ def check_capacity(
 ) -> None:
     """Raise AdapterMisconfigured when all processes together could exceed the server's connections.
 
-    Each process may hold one pool at a time in full, and one connection more a route for its probes.
+    The arithmetic is `config.capacity`'s, so that a check of the configuration says the same beforehand.
     """
-    needed = (pool_size + routes) * processes
+    needed = connections(pool_size, routes, processes)
+    most = max(1, largest_pool(server_limit, routes, processes))
     if needed > server_limit:
         raise AdapterMisconfigured(
             f"{processes} processes with up to {pool_size + routes} connections need {needed}, "
             f"and the server gives {server_limit}.",
             where=where,
-            next_step=f"Lower DB_POOL_SIZE to {max(1, server_limit // processes - routes)}, run fewer "
-            "workers or replicas, raise the server's max_connections, or put a pooler in front.",
+            next_step=f"Lower DB_POOL_SIZE to {most}, run fewer workers or replicas, "
+            "raise the server's max_connections, or put a pooler in front.",
         )
 
 

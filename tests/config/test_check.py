@@ -80,7 +80,7 @@ def test_a_cast_error_names_the_variable_the_place_and_the_rule(world: World) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["DB_PORT", "DEBUG", "DB_NAME", "DB_ADAPTER_ORDER", "LIMIT_MEMORY", "LOG_LEVEL"]
+    "name", ["DB_PORT", "DEBUG", "DB_NAME", "DB_SQLITE_PATH", "DB_ADAPTER_ORDER", "LIMIT_MEMORY", "LOG_LEVEL"]
 )
 def test_an_empty_value_is_refused_where_it_means_nothing(world: World, name: str) -> None:
     world.environ[name] = ""
@@ -208,7 +208,18 @@ def test_the_environment_is_what_is_asked_for_then_the_process_then_env_then_dev
     assert world.check("production").environment == "production"
 
 
-@pytest.mark.parametrize("name", ["ENVIROMENT", "ENVIRONMENTS", "environment"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ENVIROMENT",
+        "ENVIRONMENTS",
+        "environment",
+        "ENVIROMENTS",
+        "ENVIROMNT",
+        "ENVIRONMENT_NAME",
+        "ENVIRONMENT_FILE",
+    ],
+)
 @pytest.mark.parametrize("place", ["process", "yours"])
 def test_a_misspelt_chooser_does_not_start_development(world: World, name: str, place: str) -> None:
     if place == "process":
@@ -233,6 +244,52 @@ def test_a_file_of_broken_lines_is_reported_by_its_first_ones(
     assert problems[-1].rule.startswith(more)
 
 
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        ("ENVIRONMENT='production\n", "broken-line"),
+        ("ENVIRONMENT production\n", "broken-line"),
+        ("ENVIRONMENT='production'x\n", "broken-line"),
+        ("ENVIRONMENT=testing\nENVIRONMENT=production\n", "broken-line"),
+        ("x\n" * 30 + "ENVIRONMENT='production\n", "broken-line"),
+        ("ENVIRONMENT=production\n\0", "unreadable"),
+    ],
+)
+def test_a_choice_that_cannot_be_read_is_not_guessed(world: World, text: str, id_: str) -> None:
+    report = world.yours(text).check(None)
+    assert (report.environment, report.settings) == ("", None)
+    assert id_ in {each.id for each in report.problems if each.level is Level.ERROR}
+    world.environ["ENVIRONMENT"] = "testing"
+    assert world.check(None).environment == "testing"
+
+
+def test_another_broken_line_does_not_hide_the_choice(world: World) -> None:
+    assert world.yours("ENVIRONMENT=testing\nbroken\n").check(None).environment == "testing"
+    assert world.yours("broken\n").check(None).environment == "development"
+
+
+def test_a_choice_in_utf_16_is_not_guessed(world: World) -> None:
+    """PowerShell's `>` writes it."""
+    for encoding in ("utf-16", "utf-16-le"):
+        (world.root / ".env").write_bytes("ENVIRONMENT=production\r\n".encode(encoding))
+        report = world.check(None)
+        assert (report.environment, [each.id for each in report.problems]) == ("", ["unreadable"])
+
+
+@pytest.mark.parametrize("name", ["DB_NAME", "SECRET_KEY", "DB_SSLROOTCERT", "PUBLIC_URL"])
+@pytest.mark.parametrize("text", ["caf\udce9", "a\0b"])
+def test_what_is_not_utf_8_text_is_refused(world: World, name: str, text: str) -> None:
+    world.environ[name] = text
+    problem = world.only("development")
+    assert (problem.level, problem.id, problem.variable) == (E, "value", name)
+    assert problem.rule == "it is UTF-8 text without NUL"
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed(world: World) -> None:
+    world.environ["DB_HOS\udce9"] = "x"
+    assert [str(each).encode() for each in world.problems("development")]
+
+
 def test_a_file_of_one_environment_does_not_choose(world: World) -> None:
     world.shared("development", "ENVIRONMENT=production\n")
     problem = world.only("development")
@@ -245,16 +302,29 @@ def test_a_file_of_one_environment_does_not_choose(world: World) -> None:
     [
         ("process", "DB_HSOT", E),
         ("process", "DB_HSOT_FILE", E),
+        ("process", "DB_PASWORD", E),
         ("process", "DB_USERNAME", W),
+        ("process", "DB_PASSWORDS", W),
+        ("process", "DB_PASSWROT", W),
+        ("process", "DB_POST", W),
+        *[("process", name, W) for name in ("DB_SSL", "DB_MAX", "DB_LOCAL")],
+        *[
+            ("process", name, None)
+            for name in ("DB_TEST", "DB_POOL", "DB_HOME", "DB_ROOT", "WEB_ROOT", "LOG_PATHS")
+        ],
         ("process", "REPLICA", W),
         ("process", "debug", W),
         ("process", "DATABASE_URL", None),
         ("process", "PGPASSWORD", None),
         ("yours", "DB_HSOT", E),
         ("yours", "REPLICA", E),
+        ("yours", "DB_TEST", E),
+        ("yours", "ENVIRONMENT_FILE", E),
+        ("shared", "ENVIRONMENT_FILE", E),
+        ("process", "ENVIRONMENT_FILE", None),
+        ("process", "ENVIRONMENT_NAME", None),
         ("yours", "COMPOSE_PROJECT_NAME", None),
         ("shared", "DB_HSOT", E),
-        ("shared", "COMPOSE_PROJECT_NAME", E),
         ("secret", "SECRET_KYE", E),
         ("secret", "postgres-backup", None),
     ],
@@ -269,6 +339,20 @@ def test_a_name_that_is_none(world: World, place: str, name: str, level: str | N
     else:
         world.secret(name, environment="development")
     assert world.found("development") == ({(level, "unknown-name", name)} if level else set())
+
+
+def test_an_unknown_name_in_a_file_of_the_project_is_placed_and_not_repeated(world: World) -> None:
+    """It may be the end of a secret of several lines that was not quoted."""
+    world.shared("development", "\nCOMPOSE_PROJECT_NAME=x\n")
+    problem = world.only("development")
+    assert (problem.level, problem.id, problem.variable) == (E, "unknown-name", "")
+    assert problem.source == "config/.env.development:2"
+
+
+def test_a_misspelt_name_that_has_swallowed_its_value_is_not_repeated(world: World) -> None:
+    world.yours("DB_PASSWORDq7Gk2Zr9vT4xLw8Yb3Nc6Md==\n")
+    problem = world.only("development")
+    assert (problem.variable, problem.source, problem.fix) == ("", ".env:1", "Did you mean DB_PASSWORD")
 
 
 def test_did_you_mean_keeps_the_suffix(world: World) -> None:
@@ -403,7 +487,7 @@ NAMES = st.sampled_from(
 )
 
 
-@given(st.dictionaries(NAMES, st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)))
+@given(st.dictionaries(NAMES, st.text(st.characters(), max_size=12)))
 def test_no_process_environment_makes_the_check_crash(environ: dict[str, str]) -> None:
     sources = Sources(environ=environ, root=Path("/nonexistent"), secrets=())
     report = check(None, sources)

@@ -13,6 +13,17 @@ VARIABLES = variables_of(GROUPS["all"])
 TAKEN = [
     ("REGISTRY", "127.0.0.1:5000", "127.0.0.1:5000"),
     ("REGISTRY", "registry.my-team.internal:5000/a/b_c", "registry.my-team.internal:5000/a/b_c"),
+    ("REGISTRY", "r:65535", "r:65535"),
+    ("REGISTRY", "r:1/a", "r:1/a"),
+    ("REPLICAS", "50", 50),
+    ("LIMIT_MEMORY", "64M", "64M"),
+    ("LIMIT_MEMORY", "65536k", "65536K"),
+    ("LIMIT_MEMORY", "1024G", "1024G"),
+    (
+        "DB_IDENTITY",
+        "postgresql:7571234567890123456/16384/slipway",
+        "postgresql:7571234567890123456/16384/slipway",
+    ),
     ("IMAGE_NAME", "slipway", "slipway"),
     ("IMAGE_NAME", "my-team/slipway_web.2", "my-team/slipway_web.2"),
     ("STACK_NAME", "0-my_stack", "0-my_stack"),
@@ -26,6 +37,13 @@ TAKEN = [
 ]
 REFUSED = [
     *[("REGISTRY", text) for text in ("https://r.internal", "R.internal", "r:123456", "r.", "r/", "r/A")],
+    *[("REGISTRY", f"r:{port}") for port in ("0", "01", "65536", "99999", "")],
+    *[("REPLICAS", text) for text in ("0", "51")],
+    *[("LIMIT_MEMORY", text) for text in ("1K", "63M", "65535K", "1025G", f"1{'0' * 10000}M", "1\u0660G")],
+    *[
+        ("DB_IDENTITY", text)
+        for text in ("postgresql:\u0667/1/x", "postgresql:1/\u0661/x", "postgresql:1/1/")
+    ],
     *[("IMAGE_NAME", text) for text in ("Slipway", "a//b", "-a", "a-", "a:1")],
     *[("STACK_NAME", text) for text in ("Slipway", "-a", "a.b", "s" * 64)],
     *[("BASE_IMAGE", text) for text in ("a b", "a\n")],
@@ -55,6 +73,6 @@ def test_how_strong_each_secret_is_and_which_of_them_rotate() -> None:
         "DB_PASSWORD": (12, 25),
         "LEDGER_TOKEN": (24, 50),
         "SECRET_KEY": (32, 70),
-        "REGISTRY_PASSWORD": (8, 0),
+        "REGISTRY_PASSWORD": (8, 15),
     }
     assert [name for name, each in VARIABLES.items() if each.rotates] == ["DB_PASSWORD", "LEDGER_TOKEN"]

@@ -1,5 +1,6 @@
 """python-decouple reads env files; what it reads wrongly is mended or reported with its line."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from decouple import RepositoryEnv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.dotenv import LARGEST, Assignment, EnvFile, Fault, parse
+from config.dotenv import LARGEST, Assignment, EnvFile, Fault, parse, text_of
 
 
 def read(tmp_path: Path, text: str) -> EnvFile:
@@ -76,7 +77,7 @@ def test_decouple_alone_reads_these_wrongly(tmp_path: Path) -> None:
 
 def test_a_duplicate_names_both_lines_and_the_first_is_kept(tmp_path: Path) -> None:
     file = read(tmp_path, "A=1\nB=2\nA=3\n")
-    assert faults(file) == [(3, "A is set once; line 1 sets it too")]
+    assert faults(file) == [(3, "a name is set once; line 1 sets the same one")]
     assert file.faults[0].fix == "Delete one of the two lines"
     assert file.lines["A"] == 1
 
@@ -144,6 +145,38 @@ def test_line_endings_of_every_system_are_read(tmp_path: Path, ending: str) -> N
 
 def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
     assert read(tmp_path, "\ufeffA=1\n").data == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ENVIRONMENT production",
+        " export ENVIRONMENT='production",
+        "ENVIRONMENT",
+        "ENVIRONMENT='a'b",
+        "ENVIRONMENT: x",
+    ],
+)
+def test_a_fault_knows_the_name_that_it_would_have_set(line: str) -> None:
+    assert [each.name for each in parse(line)] == ["ENVIRONMENT"]
+
+
+def test_nul_is_not_text(tmp_path: Path) -> None:
+    """A file in UTF-16 without a mark has one in each letter; an env file cannot hold one anyway."""
+    for text in ("A=b\0c\n", "A=1\n".encode("utf-16-le").decode()):
+        with pytest.raises(ValueError, match="an env file is text without NUL"):
+            read(tmp_path, text)
+    assert text_of(tmp_path / ".env", errors="replace") == "A\0=\0001\0\n\0"
+
+
+@pytest.mark.parametrize(
+    "line", ["A=x{}x", "A={}x # y", "A='x'{}# y", "A{}=x", "{}A=x", "export{}A", "A=x{}"]
+)
+def test_blanks_take_no_more_time_than_other_letters(line: str) -> None:
+    """A pattern that tried each of them as the beginning of a comment took 12 s."""
+    started = time.process_time()
+    list(parse(line.format(" " * 60_000)))
+    assert time.process_time() - started < 1
 
 
 def test_the_process_environment_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

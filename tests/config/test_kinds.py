@@ -18,6 +18,7 @@ from config.kinds import (
     File,
     Hidden,
     Host,
+    Identity,
     Integer,
     Memory,
     Name,
@@ -109,7 +110,8 @@ def test_what_is_read(kind: Text, text: str, value: Any) -> None:
             Host(),
             ["http://db", "db:5432", "user@db", "a b", "-db", "db-", "a..b", "/run", "x" * 64, "ä", "db\n"],
         ),
-        (Address(), ["localhost", "1.2.3", "1.2.3.4/24"]),
+        (Address(), ["localhost", "1.2.3", "1.2.3.4/24", "fe80::1%eth0"]),
+        (Host(), ["fe80::1%eth0", "::1%evil x"]),
         (
             WEB,
             [
@@ -121,15 +123,33 @@ def test_what_is_read(kind: Text, text: str, value: Any) -> None:
                 "https://:p@a",
                 "http://a:x",
                 "http://a:0",
+                " http://a",
+                "http://a\n",
+                "http://a/\x1b[31m",
+                "http://a/b c",
+                "http://[fe80::1%25eth0]",
+                "http://a/\udce9",
             ],
         ),
         (WEB, ["http://a:99999", "http://[::1", "http://a b", "https://-a"]),
         (
             Endpoint(),
-            ["host", "unix://run/x", "ssh://", "tcp://host", "http://a:1", "ssh://u:p@host", "tcp://h:x"],
+            [
+                "host",
+                "unix://run/x",
+                "ssh://",
+                "tcp://host",
+                "tcp://host:0",
+                "ssh://host:0",
+                "ssh://h\n",
+                " ssh://h",
+                "http://a:1",
+                "ssh://u:p@host",
+                "tcp://h:x",
+            ],
         ),
         (Endpoint(), ["unix:", "tcp://:2376"]),
-        (Memory(), ["256", "0M", "1.5G", "M", "", "-1G", "1T", "256MB"]),
+        (Memory(), ["256", "0M", "1.5G", "M", "", "-1G", "1T", "256MB", "63M", "1025G", "9" * 10]),
     ],
 )
 def test_what_is_refused_with_the_rule_and_nothing_else(kind: Text, texts: list[str]) -> None:
@@ -174,17 +194,69 @@ def test_a_number_is_written_so_that_it_reads_back(value: float) -> None:
     assert "e" not in kind.write(value)
 
 
-@given(st.text(max_size=30))
-def test_any_text_is_read_or_refused_with_the_rule(text: str) -> None:
+SHAPES: dict[type[Text], str] = {
+    Integer: r"[+-]?[0-9]+",
+    Number: r"[+-]?[0-9]+(\.[0-9]+)?",
+    Boolean: r"(?i)y|yes|t|true|on|1|n|no|f|false|off|0",
+    Host: r"[A-Za-z0-9._:-]*",
+    Address: r"[0-9A-Fa-f.:]*",
+    Url: r"(https?://[!-~]+)?",
+    Endpoint: r"((unix|ssh|tcp)://[!-~]+)?",
+    Memory: r"[1-9][0-9]{0,8}[KMGkmg]",
+    Identity: r"(postgresql:[0-9]+/[0-9]+/\S+)?",
+    File: r"[^\0\n]*",
+    Name: r"[ -~]+|\S+",
+}
+SCHEMES = ("https://", "http://", "unix://", "ssh://", "tcp://", "postgresql:")
+HOSTS = ("a", "DB", "::1", "fe80::1%eth0", "1", "0", "443", "65536", "true", "K", "M", "G", "k")
+MARKS = ("/", ":", "@", "%", ".", "-", "\u0663", "\n", " ", "\x1b", "\0")
+PIECES = st.sampled_from([*SCHEMES, *HOSTS, *MARKS])
+LIKELY = st.one_of(st.text(max_size=30), st.lists(PIECES, max_size=6).map("".join))
+
+
+def read_or_rule(kind: Text, text: str) -> tuple[bool, Any]:
+    """Return whether `text` is read, and the value or what is said instead."""
+    try:
+        return True, kind.read(text)
+    except ValueError as error:
+        return False, str(error)
+
+
+@given(LIKELY)
+def test_what_is_read_has_the_shape_of_its_kind_and_all_else_is_refused_with_the_rule(text: str) -> None:
     for each in variables_of(GROUPS["all"]).values():
-        said, value = "", None
-        try:
-            value = each.kind.read(text)
-        except ValueError as error:
-            said = str(error)
-        assert said in ("", each.kind.rule)
-        if not said:
-            assert each.kind.read(each.kind.write(value)) == value
+        is_read, value = read_or_rule(each.kind, text)
+        if not is_read:
+            assert value == each.kind.rule
+            continue
+        assert each.kind.read(each.kind.write(value)) == value
+        for kind, shape in SHAPES.items():
+            if isinstance(each.kind, kind) and not getattr(each.kind, "folder", False) and text:
+                assert re.fullmatch(shape, text), (each.name, text)
+        if isinstance(each.kind, Integer | Number):
+            assert each.kind.minimum <= value <= each.kind.maximum
+
+
+CONTROLS = ("\n", "\r", "\t", " ", "\x1b[31m", "\x7f", "\u2028", "\udce9", "\0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (WEB, "https://a.internal/b"),
+        (Endpoint(), "ssh://deploy@host"),
+        (Host(), "db.internal"),
+        (Memory(), "256M"),
+        (Integer(minimum=1, maximum=9), "5"),
+        (Number(), "5.5"),
+        (Address(), "fe80::1"),
+    ],
+)
+@given(at=st.integers(0, 30), control=st.sampled_from(CONTROLS))
+def test_no_blank_and_no_control_character_hides_in_a_value(
+    kind: Text, text: str, at: int, control: str
+) -> None:
+    assert read_or_rule(kind, text[:at] + control + text[at:]) == (False, kind.rule)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +276,7 @@ def test_any_text_is_read_or_refused_with_the_rule(text: str) -> None:
             lambda: Url(schemes=("https", "http")),
             "a URL that starts with https:// or http://, with a host and without a password",
         ),
+        (lambda: Memory(minimum=1, maximum=2048), "a whole number with K, M or G behind it, from 1M to 2G"),
         (lambda: Hidden(characters=7), "a secret of 7 characters or more"),
     ],
 )

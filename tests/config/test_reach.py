@@ -43,6 +43,15 @@ def test_it_is_found_where_a_name_points_to(world: World, name: str) -> None:
     assert texts(world.yours(f"{name}=here\nDB_NAME_FILE=here\n")) == ["pointed to"]
 
 
+@pytest.mark.parametrize("name", ["LEDGER_TOKEN_FILE", "LEDGER_TOKN_FILE"])
+@pytest.mark.parametrize("value", [SENTINEL, f"/{SENTINEL}/x", "s" * 300, "a\0b"])
+def test_what_should_be_a_path_and_leads_nowhere_may_be_the_secret(
+    world: World, name: str, value: str
+) -> None:
+    world.environ[name] = value
+    assert texts(world) == [value]
+
+
 def test_each_is_found_once(world: World) -> None:
     assert texts(world.with_secrets().yours("DB_PASSWORD=one\nLEDGER_TOKEN=one\n"))[0] == "one"
     assert len(texts(world)) == 4
@@ -52,7 +61,6 @@ def test_what_cannot_be_read_hides_nothing_else(world: World) -> None:
     world.secret("DB_PASSWORD", "a\0b").secret("SECRET_KEY", "good")
     (world.root / ".slipway/secrets/staging/LEDGER_TOKEN").mkdir()
     (world.root / ".env").mkdir()
-    world.environ["LEDGER_TOKEN_FILE"] = "nowhere"
     assert texts(world) == ["good"]
     (world.root / ".env").rmdir()
     assert texts(world.undecodable("DB_NAME=\xff\nDB_PASSWORD=beside it\n")) == ["beside it", "good"]

@@ -1,5 +1,6 @@
 """Secrets come as files, laid out as Docker, Kubernetes and people do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -130,12 +131,31 @@ def test_an_empty_name_file_means_nothing(staging: World) -> None:
     assert staging.problems() == []
 
 
-def test_a_missing_secret_file_is_reported_with_its_path(staging: World) -> None:
-    staging.environ["DB_PASSWORD_FILE"] = "/nowhere/password"
+@pytest.mark.parametrize(
+    "text", ["/nowhere/password", "q7Gk2Zr9vT4xLw8Yb3Nc6Md1", "/q7Gk/2Zr9vT", "x" * 300, "a\0b"]
+)
+def test_what_a_name_points_to_and_is_not_there_is_not_repeated(staging: World, text: str) -> None:
+    """It may be the secret itself, pasted into the wrong variable."""
+    staging.environ["DB_PASSWORD_FILE"] = text
     problem = next(each for each in staging.problems() if each.id == "secret-file")
-    assert problem.variable == "DB_PASSWORD"
-    assert problem.source == "/nowhere/password, DB_PASSWORD_FILE in process environment"
-    assert problem.rule == "the secret file can be read (No such file or directory)"
+    assert (problem.variable, problem.source) == ("DB_PASSWORD", "DB_PASSWORD_FILE in process environment")
+    assert problem.rule == "the variable names a file that is there"
+    assert problem.fix == "Write the path of the secret file"
+
+
+def test_what_a_name_points_to_and_is_no_secret_file_is_named(staging: World) -> None:
+    staging.environ["DB_PASSWORD_FILE"] = ".slipway/secrets"
+    problem = next(each for each in staging.problems() if each.id == "secret-file")
+    assert problem.source == ".slipway/secrets, DB_PASSWORD_FILE in process environment"
+    assert problem.rule == "a secret file is a regular file"
+
+
+def test_a_path_that_is_not_utf_8_can_be_printed(staging: World) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    (staging.root / name).write_text("short")
+    staging.environ["DB_PASSWORD_FILE"] = name
+    for problem in staging.problems():
+        assert str(problem).encode()
 
 
 def test_a_broken_secret_file_in_the_folder_is_reported(staging: World) -> None:
@@ -166,6 +186,13 @@ def test_both_in_one_env_file_are_refused(staging: World) -> None:
     assert ("error", "set-twice", "DB_PASSWORD") in staging.found()
 
 
+def test_both_in_one_file_of_the_environment_are_refused(staging: World) -> None:
+    (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
+    staging.shared("staging", "DB_HOST=db.internal\nDB_NAME=typed\nDB_NAME_FILE=elsewhere\n")
+    problem = next(each for each in staging.problems() if each.id == "set-twice")
+    assert (problem.variable, problem.source) == ("DB_NAME", "config/.env.staging:3")
+
+
 def test_a_value_in_a_lower_source_is_no_second_setting(staging: World) -> None:
     """The process environment may override what `.env` says in another way."""
     (staging.root / "elsewhere").write_text("named-by-a-variable-77aa\n")
@@ -187,7 +214,7 @@ def test_an_exposed_secret_file_is_warned_of(staging: World) -> None:
 def test_an_exposed_env_file_is_warned_of_when_a_secret_is_in_it(staging: World) -> None:
     staging.yours("DB_PASSWORD=typed-in-here-993\n")
     (staging.root / ".env").chmod(0o644)
-    problem = staging.only()
+    problem = next(each for each in staging.problems() if each.id == "exposed-file")
     assert (problem.level, problem.id, problem.variable) == ("warning", "exposed-file", "DB_PASSWORD")
     assert (problem.source, problem.fix) == (".env:1", "Run `chmod 600 .env`")
     staging.yours("LOG_LEVEL=WARNING\n")
@@ -198,7 +225,7 @@ def test_an_exposed_env_file_is_warned_of_when_a_secret_is_in_it(staging: World)
 def test_a_secret_file_behind_what_is_no_folder_is_reported(staging: World) -> None:
     staging.environ["DB_PASSWORD_FILE"] = ".slipway/secrets/staging/DB_PASSWORD/below"
     problem = next(each for each in staging.problems() if each.id == "secret-file")
-    assert problem.rule == "the secret file can be read (Not a directory)"
+    assert problem.rule == "the variable names a file that is there"
 
 
 def test_a_folder_of_secrets_that_cannot_be_read_is_warned_of(staging: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.strength import entropy, is_placeholder, repeat_at, run_at, surprises
+from config.strength import entropy, is_placeholder, repeat_at, run_at, surprises, walk_at
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,12 @@ from config.strength import entropy, is_placeholder, repeat_at, run_at, surprise
         "secret123",
         "dev",
         "admin",
+        "FILL_ME_IN",
+        "fill-in-the-key",
+        "REPLACE-WITH-REAL-ONE",
+        "insert this",
+        "tbd",
+        "-TBD-1",
     ],
 )
 def test_a_placeholder_is_known(text: str) -> None:
@@ -73,6 +79,9 @@ def test_the_variables_own_name_is_a_placeholder() -> None:
         "abc" * 20,
         "hunter2hunter2hunter2hunter2hunter2",
         "passwordpasswordpasswordpassword12345",
+        "qwertyuiopasdfghjklzxcvbnm1234567890",
+        "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
+        "POIUYTREWQlkjhgfdsamnbvcxz",
     ],
 )
 def test_a_pattern_is_easy_to_guess_however_long(text: str) -> None:
@@ -84,6 +93,38 @@ def test_generated_values_are_strong(attempt: int) -> None:
     assert entropy(token_urlsafe(32)) > 150
     assert entropy(token_hex(16)) > 70
     assert not is_placeholder(token_urlsafe(32), "SECRET_KEY")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Summer2026!!",
+        "letmein12345",
+        "P@ssw0rd2024!",
+        "Welcome-1999",
+        "aaaaaaaa",
+        "12345678",
+        "dragonMaster1",
+        "January01",
+    ],
+)
+def test_a_word_that_everybody_tries_first_is_easy_to_guess(text: str) -> None:
+    assert entropy(text) < 15
+
+
+@pytest.mark.parametrize(
+    "text", ["correct-horse-battery", "q7Gk2Zr9vT4x", "Kx9-Summer-2Zr9vT4", "hQ4-jump-Tz81"]
+)
+def test_a_word_does_not_spoil_what_is_hard_to_guess(text: str) -> None:
+    assert entropy(text) > 25
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("", 0), ("qwe", 0), ("qwer", 4), ("QWERT", 5), ("fdsa", 4), ("0987", 4), ("qwex", 0), ("1qaz2", 4)],
+)
+def test_the_length_of_a_walk_over_the_keyboard(text: str, length: int) -> None:
+    assert walk_at(text, 0) == length
 
 
 @given(st.text(max_size=80))
@@ -127,6 +168,8 @@ def test_the_length_of_a_repeat(text: str, start: int, length: int) -> None:
     assert repeat_at(text, start) == length
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 0), ("k", 1), ("kx", 2), ("abcabc", 2), ("qwxqwx", 4)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("k", 1), ("kx", 2), ("abcabc", 2), ("qwxqwx", 4), ("kmonkey1999x", 3)]
+)
 def test_surprises_are_counted(text: str, count: int) -> None:
     assert surprises(text) == count

@@ -30,12 +30,12 @@ def test_the_template_as_it_is_sets_nothing_and_starts(world: World) -> None:
 
 
 def test_the_template_with_every_line_uncommented_is_understood(world: World) -> None:
-    """Every default and example in it is a value of its kind; what is not set is no secret's fault."""
+    """Every default and example in it is a value of its kind; what is not on this machine is no fault."""
     text = re.sub(r"^#(?=[A-Z_]+=)", "", env_template(), flags=re.MULTILINE)
     assert set(re.findall(r"^([A-Z_]+)=", text, re.MULTILINE)) == {"ENVIRONMENT", *VARIABLES}
     text = re.sub(r"^(STACK_NAME|PUBLIC_URL)=.*<.*$", "", text, flags=re.MULTILINE)
     found = world.yours(text).found("development")
-    assert {id_ for _, id_, _ in found} <= {"missing", "registry", "ledger-token"}
+    assert {id_ for _, id_, _ in found} <= {"missing", "registry", "ledger-token", "root-certificate"}
 
 
 @pytest.mark.parametrize("name", VARIABLES)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import token_hex
 
 from config.check import Report, check
 from config.errors import Level, Problem
@@ -40,8 +40,11 @@ class World:
         return self
 
     def secret(self, name: str, text: str | None = None, environment: str = "staging") -> "World":
-        """Write a secret file of an environment, a strong one unless `text` is given."""
-        self._write(f".slipway/secrets/{environment}/{name}", token_urlsafe(32) if text is None else text)
+        """Write a secret file of an environment, a strong one unless `text` is given.
+
+        It has 43 characters as a usual token has, but no letter that could spell a placeholder by chance.
+        """
+        self._write(f".slipway/secrets/{environment}/{name}", token_hex(22)[:43] if text is None else text)
         return self
 
     def with_secrets(self, environment: str = "staging") -> "World":
