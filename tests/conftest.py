@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 pytest_plugins = [
+    "tests.scratch",
     "tests.postgres",
     "tests.bouncer",
     "tests.small_disk",

@@ -9,7 +9,6 @@ import pytest
 
 from config.errors import ConfigurationError
 from config.settings import Sources, load
-from config.sources import PROJECT
 
 
 def sources(tmp_path: Path, **environ: str) -> Sources:
@@ -42,16 +41,23 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     assert {"DB_HOST", "DB_PORT", "DEBUG", "SECRET_KEY", "LEDGER_TOKEN"} <= wrong
 
 
+def test_no_test_reads_what_a_user_keeps_in_the_checkout(project: Path) -> None:
+    assert Sources().root == project
+    assert not [path for path in project.iterdir() if path.name.startswith(".")]
+    assert not {"ENVIRONMENT", "DB_ADAPTER_ORDER", "SECRET_KEY_FILE"} & set(os.environ)
+
+
 def start(word: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the container's command `word` with this process environment and nothing else."""
     inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "app", word],
-        cwd=PROJECT,
+        cwd=Sources().root,
         env={**inherited, "DB_SQLITE_PATH": str(tmp_path / "ledger.sqlite3"), **environ},
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
 
 

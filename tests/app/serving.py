@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.settings import Sources
 from tests.postgres import free_port, wait_until
 
 from .conftest import TOKEN
@@ -86,7 +87,7 @@ def app(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m app` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "app", *words],
-        cwd=ROOT,
+        cwd=Sources().root,
         env=environment_of(**changes),
         capture_output=True,
         text=True,
@@ -100,10 +101,11 @@ def serving(
     folder: Path,
     *,
     until: Callable[[Service], bool] = Service.ready,
-    root: Path = ROOT,
+    root: Path | None = None,
     **changes: str | None,
 ) -> Iterator[Service]:
-    """Run the service of the tree `root` until the block ends; what is left of it then is killed.
+    """Run the service of the tree `root`, the tests' own by default, until the block ends; what is left of it
+    then is killed.
 
     Its log goes to `folder`.
     """
@@ -112,7 +114,11 @@ def serving(
     log = folder / f"serve-{port}.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], cwd=root, env=environment, stderr=stream, text=True
+            [sys.executable, "-m", "app", "serve"],
+            cwd=root or Sources().root,
+            env=environment,
+            stderr=stream,
+            text=True,
         )
     service = Service(process, port, log, environment)
     try:

@@ -11,7 +11,7 @@ from stat import S_IMODE
 import pytest
 
 from config.errors import ConfigurationError
-from config.sources import PROJECT
+from config.sources import Sources
 from scripts import configuration
 from scripts.pipeline.errors import UsageError
 from tests.config.world import World
@@ -256,11 +256,17 @@ def test_a_new_secret_needs_a_name_of_ours(world: World) -> None:
 
 
 def invoke(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `invoke` in this project."""
+    """Run `invoke` in the project of the tests."""
     command = [str(Path(sys.executable).parent / "invoke"), *words]
     inherited = {name: value for name, value in os.environ.items() if name != "ENVIRONMENT"}
     return subprocess.run(
-        command, cwd=PROJECT, env={**inherited, **environ}, capture_output=True, text=True, check=False
+        command,
+        cwd=Sources().root,
+        env={**inherited, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

@@ -79,8 +79,8 @@ def test_staging_can_be_tried_on_one_machine_with_plain_text(world: World) -> No
     assert [each.id for each in settings.warnings] == ["plain-text"]
 
 
-def test_the_projects_own_development_starts_in_a_fresh_checkout() -> None:
-    sources = Sources(environ={}, secrets=())
+def test_the_projects_own_development_starts_in_a_fresh_checkout(project: Path) -> None:
+    sources = Sources(environ={}, root=project, secrets=())
     assert check("development", sources).settings is not None
     assert check("testing", sources).settings is not None
 
