@@ -25,7 +25,7 @@ LOCK_COMMAND = (
 )
 PIPELINE = ("lint", "test", "build", "scan", "push", "deploy", "ship", "plan")
 FLAGS = {
-    "env": "the environment: development, testing, staging or production",
+    "env": "development, testing, staging or production; default: the one that is chosen",
     "force": "ignore what is proven",
     "only": "just this stage; refused where what it needs is not proven",
     "json": "print run.json on stdout and everything else on stderr",
@@ -193,7 +193,14 @@ def answer(_: Context, asked: Callable[[], Answer]) -> None:
         raise Exit(code=said.exit_code)
 
 
-@task(name="check", help={"env": "environment", "fail-level": "error or warning"})
+@task(
+    name="check",
+    help={
+        "env": FLAGS["env"],
+        "json": "write JSON",
+        "fail-level": "exit code 2 from here on: error or warning",
+    },
+)
 def config_check(context: Context, env: str = "", json: bool = False, fail_level: str = "error") -> None:
     """Find everything that is wrong with the settings of an environment."""
     from config.settings import Sources
@@ -205,7 +212,7 @@ def config_check(context: Context, env: str = "", json: bool = False, fail_level
     )
 
 
-@task(name="show", help={"env": "environment"})
+@task(name="show", help={"env": FLAGS["env"], "json": "write JSON"})
 def config_show(context: Context, env: str = "", json: bool = False) -> None:
     """Show every setting with where it came from; a secret as its length only."""
     from config.settings import Sources
@@ -214,7 +221,11 @@ def config_show(context: Context, env: str = "", json: bool = False) -> None:
     answer(context, lambda: configuration.show(env or None, Sources(), as_json_=json))
 
 
-@task(name="diff", positional=["one", "other"])
+@task(
+    name="diff",
+    positional=["one", "other"],
+    help={"one": "an environment", "other": "the environment to compare it with"},
+)
 def config_diff(context: Context, one: str, other: str) -> None:
     """Show the settings that differ between two environments."""
     from config.settings import Sources
@@ -223,7 +234,11 @@ def config_diff(context: Context, one: str, other: str) -> None:
     answer(context, lambda: configuration.diff(one, other, Sources()))
 
 
-@task(name="use", positional=["environment"], help={"yes": "production too"})
+@task(
+    name="use",
+    positional=["environment"],
+    help={"environment": "development, testing, staging or production", "yes": "production too"},
+)
 def config_use(context: Context, environment: str, yes: bool = False) -> None:
     """Make an environment the one that this machine's commands act on."""
     from config.settings import Sources
@@ -241,7 +256,11 @@ def config_template(context: Context) -> None:
     answer(context, lambda: configuration.template(Sources().root))
 
 
-@task(name="secret", positional=["action", "name"], help={"action": "new", "env": "environment"})
+@task(
+    name="secret",
+    positional=["action", "name"],
+    help={"action": "new", "name": "the secret's variable, such as SECRET_KEY", "env": FLAGS["env"]},
+)
 def config_secret(context: Context, action: str, name: str, env: str = "") -> None:
     """Write a strong new value for a secret into a file that only you can read: `new NAME`."""
     from config.settings import Sources
@@ -267,12 +286,9 @@ def _end(code: int) -> None:
         raise Exit(code=code)
 
 
-ENVIRONMENT_HELP = "development, testing, staging or production"
-
-
-@task(help={"env": ENVIRONMENT_HELP, "to": "number or digest of the release; default: the last good one"})
+@task(help={"env": FLAGS["env"], "to": "number or digest of the release; default: the last good one"})
 @command.command
-def rollback(_context: Context, env: str = "development", to: str = "") -> None:
+def rollback(_context: Context, env: str = "", to: str = "") -> None:
     """Put an earlier release back: image, configuration and secrets together."""
     from scripts import run
     from scripts.deployment import commands
@@ -280,7 +296,7 @@ def rollback(_context: Context, env: str = "development", to: str = "") -> None:
     _end(commands.rollback(env, to, _write, _warn, remember=lambda done: run.remember(done, _write)))
 
 
-@task(help={"env": f"{ENVIRONMENT_HELP}; default: all", "json": "write JSON"})
+@task(help={"env": "development, testing, staging or production; default: all", "json": "write JSON"})
 @command.command
 def status(_context: Context, env: str = "", json: bool = False) -> None:
     """Show what runs where, since when, from whom, healthy or not, and what was changed by hand."""
@@ -291,7 +307,7 @@ def status(_context: Context, env: str = "", json: bool = False) -> None:
 
 @task(
     help={
-        "env": ENVIRONMENT_HELP,
+        "env": FLAGS["env"],
         "service": "web or proxy",
         "follow": "go on until interrupted",
         "since": "a moment, or a time back from now like 10m",
@@ -301,7 +317,7 @@ def status(_context: Context, env: str = "", json: bool = False) -> None:
 @command.command
 def logs(
     _context: Context,
-    env: str = "development",
+    env: str = "",
     service: str = "web",
     follow: bool = False,
     since: str = "",
@@ -313,18 +329,18 @@ def logs(
     _end(commands.logs(env, _write, service=service, follow=follow, since=since, tail=tail))
 
 
-@task(help={"env": ENVIRONMENT_HELP})
+@task(help={"env": FLAGS["env"]})
 @command.command
-def prune(_context: Context, env: str = "development") -> None:
+def prune(_context: Context, env: str = "") -> None:
     """Drop old releases with their secrets, configs and images."""
     from scripts.deployment import commands
 
     _end(commands.prune(env, _write))
 
 
-@task(help={"env": ENVIRONMENT_HELP})
+@task(help={"env": FLAGS["env"]})
 @command.command
-def unlock(_context: Context, env: str = "development") -> None:
+def unlock(_context: Context, env: str = "") -> None:
     """Break the lock of a deployment that is known to be dead."""
     from scripts.deployment import commands
 

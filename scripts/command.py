@@ -58,9 +58,17 @@ def command(body: Body) -> Body:
             code = getattr(error, "exit_code", None)
             if not isinstance(code, int):
                 raise
-            raise Exit(str(error), code=code) from None
+            raise Exit(without_secrets(str(error)), code=code) from None
 
     return task  # type: ignore[return-value]
+
+
+def without_secrets(text: str) -> str:
+    """Return a message without what the sources of this machine keep secret: an error may repeat it."""
+    from config.masking import Masker
+    from config.reach import within_reach
+
+    return Masker(secret.reveal() for secret in within_reach()).text(text)
 
 
 @contextmanager

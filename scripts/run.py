@@ -19,9 +19,9 @@ from scripts.pipeline.runner import Order, Runner
 from scripts.pipeline.stage import Kind, Outcome, Stage
 
 if TYPE_CHECKING:
+    from config.masking import Masker
     from config.settings import Settings
     from scripts.command import Call
-    from scripts.views.masking import Masker
     from scripts.views.rollback import Done
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,6 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 SELF_CONTAINED = ("lint", "test")
 """Stages that depend on no environment's settings, so that they run where these are not complete."""
-DEFAULT_ENVIRONMENT = "development"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,28 +154,30 @@ def show_plan(plan: Sequence[events.Planned], stream: TextIO, *, as_json: bool) 
         stream.write(f"{each.name:<{width}}  {verb}  {each.decision.reason}\n")
 
 
-def load_settings(names: Sequence[str], environment: str | None) -> "Settings | None":
-    """Load the environment's settings; raises ConfigurationError.
+def load_settings(names: Sequence[str], environment: str | None) -> "tuple[str, Settings | None]":
+    """Load the environment's settings and return its name with them; raises ConfigurationError.
 
     Stages that depend on no settings run without them where they are not complete, unless an environment is
-    named.
+    named, or the one that is chosen does not exist.
     """
     from config.errors import ConfigurationError
-    from config.settings import load
+    from config.settings import Sources, load
 
+    sources = Sources()
     if "deploy" in names:
         from scripts.deployment.secrets import prepare
 
-        prepare(environment, ROOT)
+        prepare(environment, sources)
     try:
-        return load(environment)
-    except ConfigurationError:
-        if environment or any(name not in SELF_CONTAINED for name in names):
+        settings = load(environment, sources)
+    except ConfigurationError as refused:
+        if environment or not refused.environment or any(name not in SELF_CONTAINED for name in names):
             raise
-        return None
+        return refused.environment, None
+    return settings.environment, settings
 
 
-def watchers(settings: "Settings | None", *, as_json: bool) -> Sequence[events.View]:
+def watchers(settings: "Settings | None", mask: "Masker", *, as_json: bool) -> Sequence[events.View]:
     """Return every view of a run in this tree."""
     from scripts.views.audience import audience
 
@@ -189,6 +190,7 @@ def watchers(settings: "Settings | None", *, as_json: bool) -> Sequence[events.V
         json=as_json,
         ledger_url=url,
         ledger_token=token,
+        hide=mask.text,
     )
 
 
@@ -200,8 +202,8 @@ def ledger_of(settings: "Settings | None") -> tuple[str, Callable[[], str | None
 
 def masker(settings: "Settings | None") -> "Masker":
     """Return what hides every secret of this machine, of settings that were refused too."""
+    from config.masking import Masker
     from config.reach import within_reach
-    from scripts.views.masking import Masker
 
     own = settings.secrets() if settings else ()
     return Masker(secret.reveal() for secret in (*own, *within_reach()))
@@ -212,10 +214,14 @@ def remember(done: "Done", tell: Callable[[str], None]) -> None:
     from scripts.views.audience import keepers
     from scripts.views.rollback import story
 
-    settings = load_settings(("deploy",), done.environment)
+    _, settings = load_settings(("deploy",), done.environment)
     mask = masker(settings)
     url, token = ledger_of(settings)
-    views = keepers(ROOT, tell=tell, variables=os.environ, ledger_url=url, ledger_token=token)
+
+    def said(text: str) -> None:
+        tell(mask.text(text))
+
+    views = keepers(ROOT, tell=said, variables=os.environ, ledger_url=url, ledger_token=token)
     now = datetime.now(UTC)
     for event in story(done, run=new_run_id(now), ended=now):
         for view in views:
@@ -227,23 +233,24 @@ def remember(done: "Done", tell: Callable[[str], None]) -> None:
 def run(wanted: Asked) -> int:
     """Carry out what was asked and return the exit code; raises SlipwayError and ConfigurationError."""
     names = closure(wanted.stages)
-    settings = load_settings(names, wanted.environment)
+    environment, settings = load_settings(names, wanted.environment)
     stages = load_stages(names, settings, everything=wanted.everything, promoted=wanted.release is not None)
     order = Order(
         command=wanted.command,
         names=wanted.stages,
-        environment=settings.environment if settings else DEFAULT_ENVIRONMENT,
+        environment=environment,
         force=wanted.force,
         only=wanted.only,
         keep_going=wanted.keep_going,
         given=given(wanted.release, names, settings, ROOT),
     )
+    mask = masker(settings)
     runner = Runner(
         root=ROOT,
         stages=stages,
         order=order,
-        views=() if wanted.plan else watchers(settings, as_json=wanted.json),
-        mask=masker(settings),
+        views=() if wanted.plan else watchers(settings, mask, as_json=wanted.json),
+        mask=mask,
     )
     if wanted.plan:
         show_plan(runner.preview(), sys.stdout, as_json=wanted.json)

@@ -13,9 +13,11 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from config.settings import Sources
 from scripts import command
 from scripts.pipeline.errors import UsageError
 from tests.pipeline.ground import make_tree, until, write
+from tests.scratch import linked
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,9 +144,15 @@ def test_dry_is_refused_where_it_would_not_be_dry() -> None:
         command.refuse_dry(Context(Config(overrides={"run": {"dry": True}})))
 
 
-def invoke(*line: str, cwd: Path = ROOT, **more: Any) -> subprocess.CompletedProcess[str]:
+def invoke(*line: str, cwd: Path | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "invoke", *line], cwd=cwd, capture_output=True, text=True, check=False, **more
+        [sys.executable, "-m", "invoke", *line],
+        cwd=cwd or Sources().root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **more,
     )
 
 
@@ -160,6 +168,62 @@ def test_an_unknown_environment_is_refused_with_exit_code_2() -> None:
     assert "moon" not in done.stdout
     assert "Traceback" not in done.stderr
     assert "production" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["rollback", "logs", "prune", "unlock"])
+@pytest.mark.parametrize("yours", [True, False], ids=["yours", "process"])
+def test_a_command_on_a_target_acts_on_the_environment_that_is_chosen(
+    tmp_path: Path, line: str, yours: bool
+) -> None:
+    root, environ = linked(tmp_path), dict(os.environ)
+    if yours:
+        (root / ".env").write_text("ENVIRONMENT=staging\n")
+    else:
+        environ["ENVIRONMENT"] = "staging"
+    done = invoke(line, cwd=root, env=environ)
+    assert done.returncode == 2
+    assert done.stderr.startswith("The configuration of staging has ")
+    assert not (root / ".slipway").exists()
+
+
+def test_every_flag_says_what_it_is_for() -> None:
+    import tasks
+
+    bare = [
+        f"{each.name} {argument.name}"
+        for each in tasks.namespace.to_contexts()
+        if not str(each.name).startswith("db.")
+        for argument in each.args.values()
+        if not argument.help
+    ]
+    assert bare == []
+
+
+LEAKING = '''
+from invoke.collection import Collection
+from invoke.tasks import task
+from scripts import command
+from scripts.pipeline.errors import UsageError
+
+
+@task
+@command.command
+def leak(_context):
+    """Fail with what a library said."""
+    raise UsageError("SECRET is wrong", next_step="x")
+
+
+namespace = Collection(leak)
+'''
+
+
+def test_a_message_does_not_repeat_a_secret_of_this_machine(small: Path) -> None:
+    secret = "q7Gk2Zr9vT4xLw8Yb3Nc6Md1Ph5Sj0Kf"
+    write(small, {"tasks.py": LEAKING.replace("SECRET", secret)})
+    done = invoke(
+        "leak", cwd=small, env={**os.environ, "PYTHONPATH": str(Sources().root), "DB_PASSWORD": secret}
+    )
+    assert (done.returncode, done.stderr) == (2, "*** is wrong\n  next: x\n")
 
 
 def test_two_environments_on_one_line_are_refused() -> None:
@@ -188,6 +252,7 @@ def test_the_list_reads_as_a_table_of_contents() -> None:
 SMALL = '''
 from invoke.collection import Collection
 from invoke.tasks import task
+from config.settings import Sources
 from scripts import command
 
 
@@ -219,7 +284,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_task_sees_the_whole_line(small: Path) -> None:
-    done = invoke("show", cwd=small, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = invoke("show", cwd=small, env={**os.environ, "PYTHONPATH": str(Sources().root)})
     assert (done.stdout, done.stderr) == ("show:{}\n", "")
 
 
@@ -229,7 +294,7 @@ def test_a_reader_that_goes_away_is_no_traceback(small: Path) -> None:
         shell=True,
         executable="/bin/bash",
         cwd=small,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(Sources().root)},
         capture_output=True,
         text=True,
         check=False,

@@ -2,17 +2,20 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.errors import ConfigurationError
+from config.masking import Masker
 from scripts import run
 from scripts.command import Call
 from scripts.pipeline.errors import UsageError
 from scripts.pipeline.events import Planned
 from scripts.pipeline.stage import Decision, Kind
+from tests.pipeline.ground import check, make_tree
 
 
 def asked(*calls: Any, **more: Any) -> run.Asked:
@@ -84,15 +87,47 @@ def test_lint_needs_no_complete_settings_unless_an_environment_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DB_PORT", "many")
-    assert run.load_settings(["lint", "test"], None) is None
+    assert run.load_settings(["lint", "test"], None) == ("development", None)
     with pytest.raises(ConfigurationError):
         run.load_settings(["lint", "test"], "development")
     with pytest.raises(ConfigurationError):
         run.load_settings(["build"], None)
 
 
+def test_lint_does_not_run_for_an_environment_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "prodution")
+    with pytest.raises(ConfigurationError, match="Did you mean production"):
+        run.load_settings(["lint"], None)
+
+
+class Screen(io.StringIO):
+    """Standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "style"), [("production", "1;37;41"), ("staging", "1;30;43"), ("testing", "1;30;46")]
+)
+def test_a_run_names_the_environment_that_is_chosen_though_its_settings_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: str, style: str
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", environment)
+    monkeypatch.setenv("DB_PORT", "many")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("GITHUB_ACTIONS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(run, "ROOT", make_tree(tmp_path / "tree"))
+    monkeypatch.setattr(run, "load_stages", lambda *_, **__: [check("lint")])
+    monkeypatch.setattr(sys, "stdout", screen := Screen())
+    assert run.run(asked("lint")) == 0
+    assert f"\x1b[{style}m {environment} \x1b[0m" in screen.getvalue()
+
+
 def test_every_run_is_watched_by_a_front_view_and_those_behind_it() -> None:
-    assert len(run.watchers(None, as_json=False)) + 1 == len(run.watchers(None, as_json=True))
+    plain = run.watchers(None, Masker(), as_json=False)
+    assert len(plain) + 1 == len(run.watchers(None, Masker(), as_json=True))
 
 
 PLAN = [

@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from scripts.deployment.deployment import Deployment
 
 Write = Callable[[str], None]
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).parents[2]
 CANCELLED = {1: 129, 2: 130, 15: 143}
 
 
 def target_of(environment: str, root: Path = ROOT) -> Target:
-    """Return an environment's target; the secrets of `development` are made up when they are missing."""
+    """Return an environment's target; an empty name means the one that is chosen on this machine.
+
+    The secrets of `development` are made up when they are missing.
+    """
     from config.settings import Sources, load
     from scripts.deployment.secrets import prepare
 
-    prepare(environment, root)
-    return Target.from_settings(load(environment, Sources(root=root)))
+    sources = Sources(root=root)
+    prepare(environment or None, sources)
+    return Target.from_settings(load(environment or None, sources))
 
 
 def rollback(

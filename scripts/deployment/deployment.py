@@ -251,8 +251,9 @@ def _migrate(order: Order, swarm: Swarm, console: Console, rendering: Rendering,
             deadline=deadline,
             arguments=("migrate",),
         )
+    mask = secrets.masker(order.target.secrets.values())
     for line in lines:
-        console.say(f"migrate: {secrets.masked(line, order.target.secrets.values())}")
+        console.say(f"migrate: {mask.text(line)}")
     found = re.search(r"schema is at (\S+?)\.?$", "\n".join(lines), re.MULTILINE)
     return found[1] if found else ""
 
@@ -297,13 +298,9 @@ def _put_back(
 ) -> None:
     """Make what served before serve again, say so, and raise what ended the deployment."""
     aim = order.target
-    masks = aim.secrets.values()
-    details = [secrets.masked(line, masks) for line in getattr(error, "details", ())]
-    what = (
-        "cancelled"
-        if isinstance(error, Cancelled)
-        else secrets.masked(getattr(error, "what", repr(error)), masks)
-    )
+    mask = secrets.masker(aim.secrets.values())
+    details = [mask.text(line) for line in getattr(error, "details", ())]
+    what = "cancelled" if isinstance(error, Cancelled) else mask.text(getattr(error, "what", repr(error)))
     console.say(
         f"{what} - putting back what served before" if before.services else f"{what} - taking the stack away"
     )

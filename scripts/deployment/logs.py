@@ -40,13 +40,14 @@ def logs(
     words = [*docker, "service", "logs", "--no-trunc", f"--tail={tail}"]
     words += ["--follow"] if follow else []
     words += [f"--since={since}"] if since else []
+    mask = secrets.masker(target.secrets.values())
     with subprocess.Popen(
         [*words, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         try:
             assert process.stdout is not None  # noqa: S101 - for the type checker: stdout is a pipe
             for line in process.stdout:
-                write(secrets.masked(line.rstrip("\n"), target.secrets.values()))
+                write(mask.text(line.rstrip("\n")))
         finally:
             process.terminate()
     if process.returncode > 0:

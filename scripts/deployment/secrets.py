@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from scripts.deployment.swarm import STACK_LABEL, Swarm
 
 if TYPE_CHECKING:
+    from config.masking import Masker
     from config.secret import Secret
+    from config.sources import Sources
 
 GENERATED = ("SECRET_KEY", "LEDGER_TOKEN")
 PREFIX_LENGTH = 12
-MASK = "********"
 
 
 def development_folder(root: Path) -> Path:
@@ -50,10 +51,15 @@ def generate(folder: Path, names: Iterable[str] = GENERATED) -> list[str]:
     return made
 
 
-def prepare(environment: str | None, root: Path) -> None:
-    """Make up the secrets of `development` when that is the environment; the others' are never made up."""
-    if (environment or os.environ.get("ENVIRONMENT") or "development") == "development":
-        generate(development_folder(root))
+def prepare(environment: str | None, sources: Sources) -> None:
+    """Make up the secrets of `development` when that is the environment, by default the one that the sources
+    choose; the others' are never made up.
+    """
+    from config.check import choose_environment
+    from config.environments import DEFAULT, ENVIRONMENTS, Development
+
+    if choose_environment(environment, sources, ENVIRONMENTS, DEFAULT, []) is Development:
+        generate(development_folder(sources.root))
 
 
 @lru_cache(maxsize=64)
@@ -87,9 +93,8 @@ def create(swarm: Swarm, stack: str, values: Mapping[str, Secret]) -> list[str]:
     return made
 
 
-def masked(text: str, values: Iterable[Secret]) -> str:
-    """Return the text without any of the secrets."""
-    for value in sorted((value.reveal() for value in values), key=len, reverse=True):
-        if value:
-            text = text.replace(value, MASK)
-    return text
+def masker(values: Iterable[Secret]) -> Masker:
+    """Return what takes these secrets out of a text."""
+    from config.masking import Masker
+
+    return Masker(value.reveal() for value in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class Policy:
     advisories_url: str = ""
     place: tuple[str, str]
     """The registry's host and the image's name there, for a release that was built on another machine."""
-    known_secrets: tuple[str, ...] = ()
+    known_secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def stage(settings: Settings, root: Path) -> Stage:

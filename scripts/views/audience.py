@@ -55,17 +55,21 @@ def audience(
     json: bool = False,
     ledger_url: str = "",
     ledger_token: Callable[[], str | None] = lambda: None,
+    hide: Callable[[str], str] = str,
 ) -> tuple[View, ...]:
     """Return every view of a run in the tree at `root`, the one in front first.
 
     With `json` standard output carries the record alone and the reader looks at standard error.
-    `ledger_token` is asked when events are delivered, because a deployment may have made the token.
+    `ledger_token` is asked when events are delivered, because a deployment may have made the token. What the
+    views behind say passes `hide`: it is no event, and an error's text may hold a secret.
     """
     leading = front(err if json else out, root=root, variables=variables)
-    kept = keepers(
-        root, tell=leading.note, variables=variables, ledger_url=ledger_url, ledger_token=ledger_token
-    )
-    report = Report(root / ".slipway/runs", warn=leading.note)
+
+    def tell(text: str) -> None:
+        leading.note(hide(text))
+
+    kept = keepers(root, tell=tell, variables=variables, ledger_url=ledger_url, ledger_token=ledger_token)
+    report = Report(root / ".slipway/runs", warn=tell)
     return (leading, report, *kept, *((Record(out),) if json else ()))
 
 

@@ -27,22 +27,25 @@ class SharedLedger:
     def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Post the events as one batch; raises Undelivered or Refused with what the ledger said."""
         headers = {"Content-Type": "application/cloudevents-batch+json", "User-Agent": "slipway"}
-        token = self._token()
+        token = (self._token() or "").strip()
+        if not (token.isascii() and token.isprintable()):
+            # http.client would say so too, and repeat the token.
+            raise Undelivered("LEDGER_TOKEN has characters that a request cannot carry; make a new one")
         if token:
             headers["Authorization"] = f"Bearer {token}"
         body = json.dumps(list(events), ensure_ascii=False).encode()
         try:
             url = urlsplit(self._url)
             place = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
-        except ValueError as error:
-            raise Undelivered(f"LEDGER_URL is no address ({error})") from error
+        except ValueError:
+            raise Undelivered("LEDGER_URL is no address") from None
         try:
             status, reason = self._post(url, body, headers)
         except ConnectionRefusedError as error:
             here = url.hostname in LOOPBACK
             raise (NotThere if here else Undelivered)(f"{place} does not answer ({_told(error)})") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Undelivered(f"{place} does not answer ({_told(error)})") from error
+            raise Undelivered(f"{place} does not answer ({_told(error)})") from None
         if status in NEVER:
             raise Refused(f"{place} answered {status} {reason}")
         if not 200 <= status < 300:
@@ -64,7 +67,9 @@ class SharedLedger:
 
 
 def _told(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Say what went wrong; other errors than the system's repeat what was sent or received."""
+    own = str(error) if isinstance(error, OSError) else ""
+    return getattr(error, "strerror", None) or own or type(error).__name__
 
 
 def _hint(status: int) -> str:

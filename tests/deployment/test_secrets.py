@@ -2,8 +2,11 @@ import stat
 import threading
 from pathlib import Path
 
+import pytest
+
 from config.secret import Secret
-from scripts.deployment.secrets import generate, masked, names, prefix, prepare
+from config.settings import Sources
+from scripts.deployment.secrets import generate, masker, names, prefix, prepare
 
 
 def test_missing_secrets_are_made_up_strong_and_private(tmp_path: Path) -> None:
@@ -40,11 +43,30 @@ def test_two_runs_at_once_agree_on_one_value(tmp_path: Path) -> None:
 
 
 def test_only_development_gets_secrets_made_up(tmp_path: Path) -> None:
+    sources = Sources(environ={}, root=tmp_path)
     for environment in ("testing", "staging", "production"):
-        prepare(environment, tmp_path)
+        prepare(environment, sources)
     assert list(tmp_path.iterdir()) == []
-    prepare("development", tmp_path)
+    prepare("development", sources)
     assert (tmp_path / ".slipway/secrets/development/SECRET_KEY").exists()
+
+
+@pytest.mark.parametrize(
+    ("yours", "environ", "made"),
+    [
+        ("", {}, True),
+        ("ENVIRONMENT=production\n", {}, False),
+        ("ENVIRONMENT=production\n", {"ENVIRONMENT": "development"}, True),
+        ("ENVIRONMENT=development\n", {"ENVIRONMENT": "staging"}, False),
+        ("", {"ENVIRONMENT": "prodution"}, False),
+    ],
+)
+def test_secrets_are_made_up_when_development_is_chosen(
+    tmp_path: Path, yours: str, environ: dict[str, str], made: bool
+) -> None:
+    (tmp_path / ".env").write_text(yours)
+    prepare(None, Sources(environ=environ, root=tmp_path))
+    assert (tmp_path / ".slipway").exists() is made
 
 
 def test_a_name_tells_versions_apart_and_not_the_value() -> None:
@@ -55,5 +77,6 @@ def test_a_name_tells_versions_apart_and_not_the_value() -> None:
     assert len(prefix("s", "A", "v")) == 12
 
 
-def test_masking_hides_a_secret_that_contains_another() -> None:
-    assert masked("key=abcdef, abc", [Secret("abc"), Secret("abcdef")]) == "key=********, ********"
+def test_masking_hides_a_secret_that_contains_another_and_a_line_of_one() -> None:
+    mask = masker([Secret("abcd"), Secret("abcdef"), Secret("first-line/1\nsecond-line/2")])
+    assert mask.text("key=abcdef, abcd, second-line/2, first-line%2F1") == "key=***, ***, ***, ***"

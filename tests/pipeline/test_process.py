@@ -321,7 +321,7 @@ def test_signals_to_the_departed_are_harmless() -> None:
 
 
 def test_progress_and_secrets_given_late_are_handled(tmp_path: Path) -> None:
-    from scripts.views.masking import Masker
+    from config.masking import Masker
 
     told: list[Any] = []
     context = StageContext(stage="work", root=tmp_path, directory=tmp_path, emit=told.append, mask=Masker())

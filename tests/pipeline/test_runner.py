@@ -460,7 +460,7 @@ def test_silence_is_broken_by_a_heartbeat(tree: Path) -> None:
 
 
 def test_secrets_are_in_no_event_no_log_and_no_file(tree: Path) -> None:
-    from scripts.views.masking import Masker
+    from config.masking import Masker
 
     secret = "hunter2-hunter2"
 

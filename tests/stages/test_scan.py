@@ -94,3 +94,15 @@ def test_a_damaged_archive_is_refused_before_anything_runs(work: StageContext, t
     work.outputs = {"build": {"archive": "image.tar", "digest": "sha256:" + "0" * 64}}
     with pytest.raises(oci.ArchiveCorrupt):
         scan.scan(work, tmp_path, policy("development"))
+
+
+def test_a_policy_does_not_show_the_secrets_that_it_knows() -> None:
+    policy = scan.Policy(
+        environment="staging",
+        fail_level="high",
+        start_seconds=5.0,
+        advisories=None,
+        place=("registry", "name"),
+        known_secrets=("q7Gk2Zr9vT4xLw8Yb3Nc6Md1Ph5Sj0Kf",),
+    )
+    assert policy.known_secrets[0] not in repr(policy)

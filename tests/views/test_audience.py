@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from config.masking import Masker
 from scripts.views.audience import actor, audience
 from scripts.views.listener import Listener
 
@@ -75,6 +76,42 @@ def test_the_run_reaches_the_ledger_of_the_settings_with_its_token(tmp_path: Pat
     assert token == "Bearer made-just-now"
     assert events[-1]["data"]["run"] == RUN
     assert "ledger" not in out
+
+
+@pytest.mark.parametrize("variables", [{}, {"GITHUB_ACTIONS": "true"}])
+def test_what_a_ledger_says_of_an_error_is_masked(tmp_path: Path, variables: dict[str, str]) -> None:
+    """A server may answer with the very header that it was sent."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(500, self.headers["Authorization"])
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    token, out = "q7Gk2Zr9vT4xLw8Yb3Nc6Md1", io.StringIO()
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        views = audience(
+            tmp_path,
+            out=out,
+            err=out,
+            variables=variables,
+            ledger_url=f"http://127.0.0.1:{server.server_port}",
+            ledger_token=lambda: token,
+            hide=Masker([token]).text,
+        )
+        for event in shipped().events:
+            for view in views:
+                view.handle(event)
+        for view in views:
+            view.close()
+        server.shutdown()
+        thread.join()
+    assert "answered 500 Bearer ***" in out.getvalue()
+    assert token not in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from config.masking import MASK, Masker
 from scripts.pipeline.errors import StageFailure
 from scripts.pipeline.events import Event, Heartbeat, Notice, Running
 from scripts.pipeline.stage import Kind
 from scripts.views.audience import Record
 from scripts.views.github import GitHub
 from scripts.views.ledger import LedgerView
-from scripts.views.masking import MASK, Masker
 from scripts.views.plain import Plain
 from scripts.views.report import Report
 from scripts.views.state import State

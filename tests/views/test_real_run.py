@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from config.masking import MASK, Masker
 from scripts.pipeline.errors import StageFailure
 from scripts.pipeline.runner import Order, Runner
 from scripts.pipeline.stage import Kind, Outcome, Stage, StageContext
 from scripts.views.audience import audience
-from scripts.views.masking import MASK, Masker
 
 from .test_report import SCHEMA
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import traceback
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -78,6 +79,27 @@ def test_a_wrong_token_keeps_the_events_for_later(service: str) -> None:
         SharedLedger(service, lambda: "another-token-that-is-just-as-long").deliver(
             events_of(broken().record, "me")
         )
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n"])
+def test_a_line_break_behind_the_token_does_not_count(service: str, ending: str) -> None:
+    SharedLedger(service, lambda: TOKEN + ending).deliver([])
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n{TOKEN}", f"{TOKEN}\x00", f"{TOKEN}\u2026", f"{TOKEN}\udc80"])
+def test_a_token_that_no_request_can_carry_is_not_repeated(service: str, token: str) -> None:
+    with pytest.raises(Undelivered, match="LEDGER_TOKEN has characters that a request") as caught:
+        SharedLedger(service, lambda: token).deliver([])
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://me:{TOKEN}\u2100@host", f"http://[{TOKEN}@host", f"http://me:{TOKEN}@ho st"]
+)
+def test_an_address_that_is_none_is_not_repeated(url: str) -> None:
+    with pytest.raises(Undelivered) as caught:
+        SharedLedger(url, lambda: None).deliver([])
+    assert TOKEN not in str(caught.value)
 
 
 def test_an_event_that_is_none_is_refused_for_good(service: str) -> None:
