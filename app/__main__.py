@@ -65,6 +65,10 @@ def version() -> int:
 
 
 def _serve(settings: Settings) -> int:
+    import signal
+
+    # Until there is a worker to tell, SIGHUP has nothing to do: a worker reads the secrets when it begins.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from app.web.server import serve as serve_with
 
     return serve_with(settings)

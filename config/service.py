@@ -42,7 +42,12 @@ class Web:
     graceful_seconds: float = variable(
         "WEB_GRACEFUL_SECONDS", "How long requests in flight may take to finish", Number(maximum=3600), 10.0
     )
-    debug: bool = variable("DEBUG", "Show tracebacks in answers and reload on changes", Boolean(), False)
+    debug: bool = variable(
+        "DEBUG",
+        "Show tracebacks in error answers, and start workers anew when their code changes",
+        Boolean(),
+        False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,5 +200,5 @@ class Security:
     """What the service signs with."""
 
     secret_key: Secret = variable(
-        "SECRET_KEY", "Key that sessions and links are signed with", Hidden(characters=32, bits=70.0)
+        "SECRET_KEY", "Key that Flask signs sessions with", Hidden(characters=32, bits=70.0)
     )

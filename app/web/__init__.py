@@ -19,7 +19,9 @@ def create_app(settings: Settings, manager: ConnectionManager) -> Flask:
     from .service import Service
 
     application = Flask("app.web", static_folder="static", template_folder="templates")
+    application.secret_key = settings.security.secret_key.reveal()
     application.config["MAX_CONTENT_LENGTH"] = api.MAX_BODY
+    application.config["TEMPLATES_AUTO_RELOAD"] = settings.web.debug
     application.extensions["slipway"] = Service(settings, manager)
     access.install(application)
     problems.install(application)

@@ -6,17 +6,17 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
+
+from config.masking import Masker
 
 if TYPE_CHECKING:
     from config.secret import Secret
     from config.settings import Settings
 
-MASK = "******"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SHORTEST = 4
 
 
 class Line(logging.Formatter):
@@ -25,13 +25,12 @@ class Line(logging.Formatter):
     def __init__(self, *, as_json: bool, secrets: Iterable[Secret] = ()) -> None:
         super().__init__()
         self._as_json = as_json
-        self._secrets: list[str] = []
+        self._masker = Masker()
         self.mask(secrets)
 
     def mask(self, secrets: Iterable[Secret]) -> None:
         """Mask these secrets too; those known before stay masked, for they may still open something."""
-        values = {secret.reveal() for secret in secrets} | set(self._secrets)
-        self._secrets = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+        self._masker.add(*(secret.reveal() for secret in secrets))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of `record`."""
@@ -39,12 +38,12 @@ class Line(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._masked(record.getMessage()),
+            "message": self._masker.text(record.getMessage()),
         }
         extra = getattr(record, "fields", {})
-        fields |= {k: self._masked(v) if isinstance(v, str) else v for k, v in extra.items()}
+        fields |= {name: self._masked(value) for name, value in extra.items()}
         if record.exc_info:
-            fields["exception"] = self._masked(self.formatException(record.exc_info))
+            fields["exception"] = self._masker.text(self.formatException(record.exc_info))
         if self._as_json:
             return json.dumps(fields)
         return self._text(fields, extra)
@@ -55,10 +54,13 @@ class Line(logging.Formatter):
         line = " ".join(parts)
         return f"{line}\n{fields['exception']}" if "exception" in fields else line
 
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
+    def _masked(self, value: object) -> object:
+        """Return a field without secrets, as JSON can have it."""
+        if isinstance(value, str | Mapping | list | tuple):
+            return self._masker.event(value)
+        text = str(value)
+        masked = self._masker.text(text)
+        return value if masked == text and isinstance(value, int | float | None) else masked
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,15 @@ def _database(error: Exception) -> Response:
 
 
 def _bug(error: Exception) -> Response:
+    """Something of ours is wrong: the log says what, and DEBUG, which production refuses, says it here."""
+    from .service import service
+
     _log.error("unexpected error", exc_info=error)
-    return _negotiated(500, "Something unexpected went wrong; the log of this request says what.")
+    members = {}
+    if service().settings.web.debug:
+        text = service().masker.text("".join(traceback.format_exception(error)))
+        members["traceback"] = text.splitlines()
+    return _negotiated(500, "Something unexpected went wrong; the log of this request says what.", **members)
 
 
 def _negotiated(status: int, detail: str, **members: Any) -> Response:

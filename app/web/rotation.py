@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from config.rotation import replaced, reread
+from config.rotation import Reread, replaced, reread
+from config.settings import GROUPS
+from config.variables import variables_of
 
 from . import logs
 
@@ -16,6 +19,19 @@ if TYPE_CHECKING:
     from config.settings import Settings, Sources
 
 _log = logging.getLogger("slipway.server")
+
+
+def keep(before: Settings, found: Reread) -> tuple[Settings, list[str]]:
+    """Return what was re-read with the old value of each secret that is gone, and the names of these.
+
+    Without its value a token would not be revoked, nor a password be needed less.
+    """
+    settings, variables = found.settings, variables_of(GROUPS["app"])
+    gone = [name for name in found.taken if settings.value(variables[name]) is None]
+    for each in (variables[name] for name in gone):
+        group = replace(getattr(settings, each.group), **{each.attribute: before.value(each)})
+        settings = replace(settings, **{each.group: group})
+    return settings, gone
 
 
 class Rotation:
@@ -59,10 +75,16 @@ class Rotation:
                 for problem in refused.problems:
                     _log.log(logging.getLevelName(problem.level.name), str(problem))
             return
-        self._refused = ""
-        logs.mask(found.settings.secrets())
-        self.settings = found.settings
-        self._use(found.settings)
-        _log.info("secrets re-read: %s", ", ".join(found.taken) or "none has changed")
+        settings, gone = keep(self.settings, found)
+        taken = [name for name in found.taken if name not in gone]
+        self._refused = f"gone: {', '.join(gone)}" if gone else ""
+        if gone and not taken and self._refused == said:
+            return
+        logs.mask(settings.secrets())
+        self.settings = settings
+        self._use(settings)
+        _log.info("secrets re-read: %s", ", ".join(taken) or "none has changed")
+        if gone:
+            _log.warning("set nowhere any more, the old value stays in use: %s", ", ".join(gone))
         if found.waiting:
             _log.warning("changed, but only a restart takes it over: %s", ", ".join(found.waiting))

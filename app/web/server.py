@@ -106,6 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             "loglevel": self.settings.logging.level.lower(),
             "logger_class": RootLogger,
             "proc_name": "slipway",
+            "reload": web.debug,
         }
         for name, value in chosen.items():
             self.cfg.set(name, value)
@@ -137,7 +138,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
 
     def _use(self, settings: Settings) -> None:
         if self._service is not None:
-            self._service.settings = settings
+            self._service.use(settings)
 
 
 class GuardedArbiter(Arbiter):  # type: ignore[misc]  # gunicorn is not typed

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from app.ledger import tokens
 from app.ledger.metrics import Requests
+from config.masking import Masker
 
 from . import release
 from .problems import ProblemError
@@ -25,13 +26,19 @@ class Service:
     """The state of one serving process; `settings` change under running requests when a secret rotates."""
 
     def __init__(self, settings: Settings, manager: ConnectionManager) -> None:
-        self.settings = settings
+        self.masker = Masker()
+        self.use(settings)
         self.manager = manager
         self.release = release.current()
         self.requests = Requests()
         self.draining = threading.Event()
         self._schema = SchemaCheck()
         self._ensured: Secret | None = None
+
+    def use(self, settings: Settings) -> None:
+        """Serve with these settings from now on; the secrets of those before stay masked."""
+        self.masker.add(*(secret.reveal() for secret in settings.secrets()))
+        self.settings = settings
 
     def readiness(self) -> Readiness:
         """Tell whether this process should get requests now."""

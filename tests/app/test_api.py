@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
+    from config.settings import Settings
+
 EVENTS = "/api/v1/events"
 LISTS = ("runs", "deployments", "artifacts", "events")
 
@@ -460,3 +462,12 @@ class TestTheDescription:
 
     def test_it_is_served(self, client: FlaskClient) -> None:
         assert client.get("/openapi.json").json == json.loads(json.dumps(document()))
+
+
+def test_the_secret_key_signs_what_flask_signs(visitor: FlaskClient, settings: Settings) -> None:
+    from itsdangerous import URLSafeTimedSerializer
+
+    application, key = visitor.application, settings.security.secret_key.reveal()
+    signer = application.session_interface.get_signing_serializer(application)  # type: ignore[attr-defined]
+    assert isinstance(signer, URLSafeTimedSerializer)
+    assert signer.secret_keys == [key.encode()]

@@ -7,16 +7,19 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from app.web.logs import Line, mask
 from app.web.rotation import Rotation
+from config.secret import Secret
 from config.settings import Settings, load
 from tests.config.world import World
 from tests.postgres import Server, children, wait_until
@@ -112,7 +115,56 @@ def test_a_secret_that_was_replaced_stays_masked(world: World, rotation: Rotatio
     finally:
         root.removeHandler(handler)
     record = logging.LogRecord("x", logging.INFO, "", 0, f"<{old.reveal()}> <{new}>", None, None)
-    assert line.format(record).endswith("<******> <******>")
+    assert line.format(record).endswith("<***> <***>")
+
+
+def test_a_token_that_is_gone_stays_in_use_and_that_is_said_once(
+    world: World, used: list[Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.secret("LEDGER_TOKEN", environment="testing").secret("DB_PASSWORD", environment="testing")
+    rotation = Rotation(load("testing", world.sources, part="app"), used.append, world.sources)
+    before, kept = (
+        rotation.settings.ledger.token,
+        "set nowhere any more, the old value stays in use: LEDGER_TOKEN",
+    )
+    (world.root / ".slipway/secrets/testing/LEDGER_TOKEN").unlink()
+    rotation.reread()
+    assert caplog.messages == ["secrets re-read: none has changed", kept]
+    assert rotation.settings.ledger.token is before
+    caplog.clear()
+    rotation.follow()
+    assert caplog.messages == []
+    password = token_urlsafe(32)
+    world.secret("DB_PASSWORD", password, "testing")
+    assert rotation.password() == password
+    assert caplog.messages == ["secrets re-read: DB_PASSWORD", kept]
+    assert rotation.settings.ledger.token is before
+    world.secret("LEDGER_TOKEN", environment="testing")
+    caplog.clear()
+    rotation.follow()
+    assert caplog.messages == ["secrets re-read: LEDGER_TOKEN"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_form_of_a_secret_gets_into_a_log_line(as_json: bool) -> None:
+    key, number = "-----BEGIN KEY-----\nMIIEvQ/IBADANBgkq+hk\nw0BAQE'FAASC\n-----END KEY-----", "83719245518"
+    line = Line(as_json=as_json, secrets=[Secret(key), Secret(number)])
+    for text in (key, repr(key), quote(key, safe=""), "at w0BAQE'FAASC", quote_plus("MIIEvQ/IBADANBgkq+hk")):
+        record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (text,), None)
+        record.fields = {
+            "path": Path(text),
+            "list": [text, {"deep": text}],
+            "count": int(number),
+            "none": None,
+        }
+        line_of = line.format(record)
+        assert not any(each in line_of for each in ("MIIEvQ", "BADANBgkq", "w0BAQE", "FAASC", number)), (
+            line_of
+        )
+    record = logging.LogRecord("x", logging.INFO, "", 0, "m", None, None)
+    record.fields = {"bytes": 7, "ok": True}
+    assert ('"bytes": 7, "ok": true' if as_json else "bytes=7 ok=True") in line.format(record)
 
 
 @pytest.fixture
@@ -233,3 +285,51 @@ def test_a_password_is_replaced_on_the_server_and_no_request_is_lost(tree: World
         assert not any(each in "\n".join(service.lines()) for each in (old, new))
     finally:
         server.remove()
+
+
+@pytest.mark.system
+def test_debug_shows_tracebacks_without_secrets_and_takes_over_changed_code(
+    tree: World, migrated_file: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(migrated_file, tmp_path / "ledger.sqlite3")
+    api = tree.root / "app" / "web" / "api.py"
+    bug = "\n\ndef get_run(run):\n    raise ValueError(service().settings.ledger.token.reveal() + run)\n"
+    with serving(tmp_path, root=tree.root, DB_SQLITE_PATH=str(path), DEBUG="true") as service:
+        assert service.get("/api/v1/runs/none")[0] == 404
+        (worker,) = children(service.process.pid)
+        api.write_text(api.read_text() + bug)
+        wait_until(lambda: children(service.process.pid) not in ([], [worker]), 20, "another worker")
+        wait_until(service.ready, 20)
+        status, problem = service.get("/api/v1/runs/none")
+        assert status == 500
+        assert problem["traceback"][0] == "Traceback (most recent call last):"
+        assert problem["traceback"][-1] == "ValueError: ***none"
+        assert TOKEN not in str(problem)
+    assert TOKEN not in "\n".join(service.lines())
+
+
+@pytest.mark.system
+def test_without_debug_no_answer_has_a_traceback(tree: World, migrated_file: Path, tmp_path: Path) -> None:
+    path = shutil.copy(migrated_file, tmp_path / "ledger.sqlite3")
+    api = tree.root / "app" / "web" / "api.py"
+    api.write_text(api.read_text() + "\n\ndef get_run(run):\n    raise ValueError(run)\n")
+    with serving(tmp_path, root=tree.root, DB_SQLITE_PATH=str(path)) as service:
+        status, problem = service.get("/api/v1/runs/none")
+        assert (status, "traceback" in problem) == (500, False)
+        assert not said(service, "Reloader is on")
+
+
+@pytest.mark.system
+def test_a_hangup_while_the_start_waits_for_the_database_does_not_end_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+
+        def hang_up(service: Service) -> bool:
+            silent.accept()[0].close()
+            service.process.send_signal(signal.SIGHUP)
+            return True
+
+        port = str(silent.getsockname()[1])
+        settings = {"DB_ADAPTER_ORDER": "local", "DB_LOCAL_HOST": "127.0.0.1", "DB_LOCAL_PORT": port}
+        with serving(tmp_path, until=hang_up, **settings) as service:
+            wait_until(service.alive, 20, "the service's answer")
