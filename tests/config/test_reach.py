@@ -71,7 +71,7 @@ def test_a_run_under_a_refused_configuration_prints_no_secret(tmp_path: Path) ->
     """The linter quotes the lines that it finds fault with, and there the secrets stand."""
     clone = fresh_clone(tmp_path / "clone")
     world = World(clone).secret("SECRET_KEY", f"1{SENTINEL}").secret("DB_PASSWORD", f"2{SENTINEL}", "testing")
-    world.yours(f"ENVIRONMENT=prodution\nLEDGER_TOKEN=3{SENTINEL}\nDB_PASSWROD=4{SENTINEL}\n")
+    world.yours(f"ENVIRONMENT=staging\nLEDGER_TOKEN=3{SENTINEL}\nDB_PASSWROD=4{SENTINEL}\n")
     values = [f"{number}{SENTINEL}" for number in range(1, 6)]
     fault = "".join(f'import os; it = "{value}"\n' for value in values)
     (clone / "scripts" / "fault.py").write_text(fault)
