@@ -1,8 +1,12 @@
 """What one command line asks of the pipeline, and which stages, settings and proofs that takes."""
 
+import http.server
 import io
 import json
 import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +127,62 @@ def test_a_run_names_the_environment_that_is_chosen_though_its_settings_are_refu
     monkeypatch.setattr(sys, "stdout", screen := Screen())
     assert run.run(asked("lint")) == 0
     assert f"\x1b[{style}m {environment} \x1b[0m" in screen.getvalue()
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    """The address of a ledger that repeats, as its reason for an error, the token that it was sent."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(500, self.headers["Authorization"])
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def reporting(echo: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Settings whose runs are told to that ledger; return its token."""
+    monkeypatch.setenv("ENVIRONMENT", "testing")
+    monkeypatch.setenv("LEDGER_URL", echo)
+    monkeypatch.setenv("LEDGER_TOKEN", token := "q7Gk2Zr9vT4xLw8Yb3Nc6Md1Ph5Sj0Kf")
+    monkeypatch.setattr(run, "ROOT", make_tree(tmp_path / "tree"))
+    return token
+
+
+def test_what_a_ledger_says_of_a_run_is_masked(
+    reporting: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "load_stages", lambda *_, **__: [check("lint")])
+    assert run.run(asked("lint")) == 0
+    said = capsys.readouterr().out
+    assert "answered 500 Bearer ***" in said
+    assert reporting not in said
+
+
+def test_what_a_ledger_says_of_a_rollback_is_masked(reporting: str) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Done:
+        environment: str = "testing"
+        digest: str = "sha256:2"
+        previous: str = "sha256:1"
+        url: str = "http://127.0.0.1:8080"
+        commit: str = "4f2c9d1"
+        seconds: float = 1.0
+
+    told: list[str] = []
+    run.remember(Done(), told.append)
+    assert any("answered 500 Bearer ***" in text for text in told)
+    assert not any(reporting in text for text in told)
 
 
 def test_every_run_is_watched_by_a_front_view_and_those_behind_it() -> None:
