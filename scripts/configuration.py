@@ -3,17 +3,21 @@
 import fcntl
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from stat import S_IMODE
 
 from config.check import Report, check, meant_environment
+from config.dotenv import Assignment, parse, text_of
 from config.environments import ENVIRONMENTS, Care
 from config.errors import ConfigurationError, Level
 from config.origin import Place
+from config.reach import within_reach
 from config.report import as_json, as_text, table
+from config.secret_files import read_secret
 from config.settings import GROUPS
 from config.sources import CHOOSER, Sources
 from config.spelling import nearest
@@ -22,6 +26,8 @@ from config.variables import Reading, variables_of
 from scripts.pipeline.errors import UsageError
 
 WIDTH = 110
+MARK = "\ufeff"
+"""The byte order mark that some editors put in front."""
 GENERATED: dict[str, Callable[[], str]] = {"variables": variables_table, "rules": rules_table}
 """The parts of the guide that are written from the classes, by the name in their marks."""
 
@@ -46,8 +52,13 @@ def check_command(environment: str | None, sources: Sources, *, as_json_: bool, 
 
 def show(environment: str | None, sources: Sources, *, as_json_: bool) -> Answer:
     """Show every value of an environment with its source; a secret as its length only."""
-    report = readable(environment, sources)
-    cells = {name: (shown(reading), str(reading.origin)) for name, reading in report.readings.items()}
+    report = check(environment, sources)
+    if not report.environment:
+        if as_json_:
+            return Answer(as_json(report), 2)
+        raise ConfigurationError(report.environment, report.problems)
+    hidden = texts_to_hide(sources)
+    cells = {name: (shown(reading, hidden), str(reading.origin)) for name, reading in report.readings.items()}
     if as_json_:
         rows = {name: {"value": value, "source": source} for name, (value, source) in cells.items()}
         return Answer(json.dumps({"environment": report.environment, "settings": rows}, indent=2))
@@ -57,20 +68,19 @@ def show(environment: str | None, sources: Sources, *, as_json_: bool) -> Answer
 
 def diff(one: str, other: str, sources: Sources) -> Answer:
     """Show the values that differ between two environments."""
-    reports = [readable(name, sources) for name in (one, other)]
-    rows = difference(*reports)
+    rows = difference(readable(one, sources), readable(other, sources), texts_to_hide(sources))
     if not rows:
         return Answer(f"{one} and {other} do not differ")
     return Answer("\n".join(table(("VARIABLE", one.upper(), other.upper()), rows, WIDTH)))
 
 
-def difference(one: Report, other: Report) -> list[tuple[str, str, str]]:
+def difference(one: Report, other: Report, hidden: frozenset[str]) -> list[tuple[str, str, str]]:
     """Return the variables whose values differ, with both; of secrets only whether and how long they are."""
     found = []
     for name, reading in one.readings.items():
         there = other.readings[name]
         if reading.value != there.value and not (made_up(reading) and made_up(there)):
-            found.append((name, shown(reading), shown(there)))
+            found.append((name, shown(reading, hidden), shown(there, hidden)))
     return found
 
 
@@ -95,7 +105,7 @@ def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
         write_choice(path, environment)
     lines = [f".env: {CHOOSER}={environment}"]
     if before.environment and before.environment != environment:
-        rows = difference(before, check(environment, sources))
+        rows = difference(before, check(environment, sources), texts_to_hide(sources))
         lines += table(("VARIABLE", before.environment.upper(), environment.upper()), rows, WIDTH)
     if CHOOSER in sources.environ and sources.environ[CHOOSER] != environment:
         lines.append(f"The process environment sets {CHOOSER} too and wins: unset it.")
@@ -103,31 +113,58 @@ def use(environment: str, sources: Sources, *, yes: bool) -> Answer:
 
 
 def write_choice(path: Path, environment: str) -> None:
-    """Set ENVIRONMENT in the env file at `path` and leave every other byte as it is."""
+    """Set ENVIRONMENT in the env file at `path`, or in the one that it links to, and change nothing else.
+
+    Raises OSError, and ValueError with the rule that a file breaks in which that cannot be done for sure.
+    """
+    path = Path(os.path.realpath(path))
     with alone_in(path.parent):
         try:
-            lines = path.read_bytes().splitlines(keepends=True)
-            mode = path.stat().st_mode & 0o777
+            text_of(path)
+            before, mode = path.read_bytes().decode(), S_IMODE(path.stat().st_mode)
         except FileNotFoundError:
-            lines, mode = [], 0o600
-        choice = f"{CHOOSER}={environment}\n".encode()
-        places = [number for number, line in enumerate(lines) if names_the_environment(line)]
-        if places:
-            lines[places[0]] = choice
-            lines = [line for number, line in enumerate(lines) if number not in places[1:]]
-        else:
-            if lines and not lines[-1].endswith(b"\n"):
-                lines[-1] += b"\n"
-            lines.append(choice)
+            before, mode = "", 0o600
+        after = with_choice(before, environment)
+        if meaning(after) != (meaning(before)[0], [environment]):
+            raise ValueError("the line of the environment has others entangled in it")
         beside = path.with_name(f"{path.name}.new")
         beside.unlink(missing_ok=True)
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb") as file:
-                file.writelines(lines)
+                file.write(after.encode())
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def with_choice(text: str, environment: str) -> str:
+    """Return the text of an env file with one line that sets ENVIRONMENT, where the first was that did."""
+    mark, text = text[: text.startswith(MARK)], text.removeprefix(MARK)
+    lines = StringIO(text, newline="").readlines()
+    places = [each.line - 1 for each in parse(universal(text)) if each.name == CHOOSER]
+    choice = f"{CHOOSER}={environment}\n"
+    if places:
+        lines[places[0]] = choice
+        lines = [line for number, line in enumerate(lines) if number not in places[1:]]
+    else:
+        if lines and not lines[-1].endswith(("\n", "\r")):
+            lines[-1] += "\n"
+        lines.append(choice)
+    return mark + "".join(lines)
+
+
+def meaning(text: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what an env file sets and what is broken in it, and apart from that each choice in it."""
+    found = list(parse(universal(text.removeprefix(MARK))))
+    texts = [(each.name, each.value if isinstance(each, Assignment) else each.rule) for each in found]
+    others = [(name, text) for name, text in texts if name != CHOOSER]
+    return others, [text for name, text in texts if name == CHOOSER]
+
+
+def universal(text: str) -> str:
+    """Return `text` with the line breaks of every system as one, as an env file is read."""
+    return StringIO(text, newline=None).read()
 
 
 @contextmanager
@@ -146,17 +183,16 @@ def may_write(label: str) -> Iterator[None]:
     """Turn what the system refuses into a message; raises UsageError."""
     try:
         yield
+    except ValueError as error:
+        raise UsageError(
+            f"It cannot be written: {error}.", where=label, next_step="Correct the file by hand."
+        ) from None
     except OSError as error:
         raise UsageError(
             f"It cannot be written: {error.strerror}.",
             where=label,
             next_step="Correct the path or its owner.",
         ) from None
-
-
-def names_the_environment(line: bytes) -> bool:
-    """Tell whether a line of an env file sets ENVIRONMENT."""
-    return re.match(rb"\s*(export\s+)?%s\s*=" % CHOOSER.encode(), line) is not None
 
 
 def template(root: Path) -> Answer:
@@ -188,7 +224,7 @@ def generated(root: Path) -> dict[Path, str]:
 def secret(action: str, name: str, environment: str | None, sources: Sources) -> Answer:
     """Do `action` with the secret `name`; there is only `new`."""
     if action != "new":
-        raise UsageError("A secret can be made new.", next_step=f"invoke config.secret new {name}")
+        raise UsageError("A secret can be made new.", next_step="invoke config.secret new NAME")
     return new_secret(name, environment, sources)
 
 
@@ -209,12 +245,26 @@ def new_secret(name: str, environment: str | None, sources: Sources) -> Answer:
     with may_write(sources.label(path)):
         made = generate(folder, [name])
     if not made:
+        held = "has a value already" if has_value(path) else "has a file without a usable value in it"
         raise UsageError(
-            f"{name} of {report.environment} has a value already; it was kept.",
+            f"{name} of {report.environment} {held}; it was kept.",
             where=sources.label(path),
             next_step="Delete the file first when the value is to be replaced.",
         )
-    return Answer(f"{sources.label(path)}: a new value, readable by you only")
+    lines = [f"{sources.label(path)}: a new value, readable by you only"]
+    used = readable(report.environment, sources).readings[name].origin
+    if str(used) != sources.label(path):
+        other = f"{used} sets {name} too and wins" if used.place is not Place.DEFAULT else f"{name} is broken"
+        lines.append(f"It is not used: {other}; see `invoke config.check --env={report.environment}`.")
+    return Answer("\n".join(lines))
+
+
+def has_value(path: Path) -> bool:
+    """Tell whether there is a secret in the file at `path`."""
+    try:
+        return bool(read_secret(path).text.strip())
+    except (OSError, ValueError):
+        return False
 
 
 def readable(environment: str | None, sources: Sources) -> Report:
@@ -225,13 +275,21 @@ def readable(environment: str | None, sources: Sources) -> Report:
     return report
 
 
-def shown(reading: Reading) -> str:
+def texts_to_hide(sources: Sources) -> frozenset[str]:
+    """Return what is a secret of any environment, and so must not be shown as another variable's value."""
+    return frozenset(secret.reveal() for secret in within_reach(sources))
+
+
+def shown(reading: Reading, hidden: frozenset[str]) -> str:
     """Return a value as a person may see it."""
     if not reading.known:
         return "broken" if reading.origin.place is not Place.DEFAULT else "not set"
     if reading.variable.secret:
         return f"set ({len(reading.value)} characters)" if reading.value else "not set"
-    return reading.variable.kind.write(reading.value) or "(empty)"
+    text = reading.variable.kind.write(reading.value)
+    if text in hidden and not reading.is_default:
+        return "the value of a secret"
+    return text or "(empty)"
 
 
 def made_up(reading: Reading) -> bool:

@@ -7,8 +7,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_IMODE
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.errors import ConfigurationError
 from config.sources import Sources
@@ -62,6 +65,28 @@ def test_show_says_what_is_not_set(world: World) -> None:
     assert document["settings"]["DB_PORT"] == {"value": "5432", "source": "default"}
 
 
+def test_show_as_json_of_an_unknown_environment_is_json(world: World) -> None:
+    answer = configuration.show("stagin", world.sources, as_json_=True)
+    assert answer.exit_code == 2
+    document = json.loads(answer.text)
+    assert (document["environment"], document["problems"][0]["id"]) == (None, "unknown-environment")
+
+
+def test_show_refuses_a_choice_that_cannot_be_read(world: World) -> None:
+    world.yours("ENVIRONMENT='production\n")
+    with pytest.raises(ConfigurationError, match="a quote that is opened is closed"):
+        configuration.show(None, world.sources, as_json_=False)
+
+
+def test_show_and_diff_do_not_show_what_a_secret_has_as_well(staging: World) -> None:
+    staging.secret("DB_PASSWORD", "q7Gk2Zr9vT4x").environ["DB_USER"] = "q7Gk2Zr9vT4x"
+    text = configuration.show("staging", staging.sources, as_json_=False).text
+    assert "q7Gk2Zr9vT4x" not in text
+    assert ["DB_USER", "the", "value", "of", "a", "secret", "process", "environment"] in [
+        line.split() for line in text.splitlines()
+    ]
+
+
 def test_show_and_diff_refuse_an_unknown_environment(world: World) -> None:
     with pytest.raises(ConfigurationError, match="Did you mean staging"):
         configuration.show("stagin", world.sources, as_json_=False)
@@ -106,11 +131,12 @@ def test_use_writes_one_line_and_shows_what_changes(staging: World) -> None:
 def test_use_keeps_every_other_byte_of_the_file(world: World) -> None:
     path = world.root / ".env"
     path.write_bytes(
-        b"# caf\xe9\r\nDB_NAME='a\nb'\n export ENVIRONMENT = staging # x\nLOG_LEVEL=INFO\nENVIRONMENT=a\nA=1"
+        b"# caf\xc3\xa9\r\nDB_NAME='a\nb'\n export ENVIRONMENT = staging # x\n"
+        b"LOG_LEVEL=INFO\nENVIRONMENT=a\nA=1"
     )
     path.chmod(0o640)
     configuration.use("testing", world.sources, yes=False)
-    assert path.read_bytes() == (b"# caf\xe9\r\nDB_NAME='a\nb'\nENVIRONMENT=testing\nLOG_LEVEL=INFO\nA=1")
+    assert path.read_bytes() == (b"# caf\xc3\xa9\r\nDB_NAME='a\nb'\nENVIRONMENT=testing\nLOG_LEVEL=INFO\nA=1")
     assert S_IMODE(path.stat().st_mode) == 0o640
     assert [each.name for each in world.root.glob(".env*")] == [".env"]
 
@@ -120,6 +146,89 @@ def test_use_adds_its_line_behind_a_last_line_without_end(world: World) -> None:
     configuration.use("testing", world.sources, yes=False)
     text = (world.root / ".env").read_text()
     assert text == "#ENVIRONMENT=staging\nENVIRONMENTAL=x\nA=1\nENVIRONMENT=testing\n"
+
+
+def test_use_takes_the_place_of_a_choice_behind_a_byte_order_mark(world: World) -> None:
+    path = world.root / ".env"
+    path.write_bytes(b"\xef\xbb\xbfENVIRONMENT=testing\r\nLOG_LEVEL=INFO\r\n")
+    configuration.use("staging", world.sources, yes=False)
+    assert path.read_bytes() == b"\xef\xbb\xbfENVIRONMENT=staging\nLOG_LEVEL=INFO\r\n"
+    assert world.check(None).environment == "staging"
+
+
+def test_use_leaves_what_only_looks_like_a_choice_inside_another_value(world: World) -> None:
+    before = "DB_PASSWORD='one\nENVIRONMENT=x\nthree'\n"
+    world.yours(before)
+    configuration.use("testing", world.sources, yes=False)
+    assert (world.root / ".env").read_text() == f"{before}ENVIRONMENT=testing\n"
+    assert world.check("testing").readings["DB_PASSWORD"].value.reveal() == "one\nENVIRONMENT=x\nthree"
+
+
+@pytest.mark.parametrize("line", ["ENVIRONMENT='testing", "ENVIRONMENT testing", "ENVIRONMENT='a'b"])
+def test_use_mends_a_choice_that_cannot_be_read(world: World, line: str) -> None:
+    world.yours(f"LOG_LEVEL=INFO\n{line}\nDB_NAME=x\n")
+    configuration.use("staging", world.sources, yes=False)
+    assert (world.root / ".env").read_text() == "LOG_LEVEL=INFO\nENVIRONMENT=staging\nDB_NAME=x\n"
+
+
+def test_use_writes_through_a_link(world: World) -> None:
+    target = world.root / "elsewhere" / "mine"
+    target.parent.mkdir()
+    target.write_text("LOG_LEVEL=INFO\n")
+    (world.root / ".env").symlink_to("elsewhere/mine")
+    configuration.use("staging", world.sources, yes=False)
+    assert (world.root / ".env").is_symlink()
+    assert target.read_text() == "LOG_LEVEL=INFO\nENVIRONMENT=staging\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("ENVIRONMENT=testing\n".encode("utf-16"), "UTF-8 text"),
+        ("ENVIRONMENT=testing\n".encode("utf-16-le"), "text without NUL"),
+        (b"# caf\xe9\nENVIRONMENT=testing\n", "UTF-8 text"),
+        (b"ENVIRONMENT='a\nDB_NAME=b'\n", "entangled"),
+    ],
+)
+def test_use_refuses_a_file_that_it_cannot_change_for_sure(world: World, content: bytes, rule: str) -> None:
+    path = world.root / ".env"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"cannot be written: .*{rule}"):
+        configuration.use("staging", world.sources, yes=False)
+    assert path.read_bytes() == content
+    assert [each.name for each in world.root.iterdir()] == [".env"]
+
+
+LINES = [
+    "A=1",
+    "A='x",
+    "B='y'",
+    "ENVIRONMENT=a",
+    "ENVIRONMENT='a",
+    "ENVIRONMENT=",
+    " export ENVIRONMENT = a # b",
+    "'",
+]
+
+
+@given(
+    st.lists(st.sampled_from([*LINES, "# c", "", "nonsense", 'C="', '"', "ENVIRONMENT"]), max_size=6),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+)
+def test_use_says_done_only_when_it_is(lines: list[str], ending: str, ended: bool) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / ".env"
+        before = (ending.join(lines) + ending * ended).encode()
+        path.write_bytes(before)
+        others = configuration.meaning(before.decode())[0]
+        try:
+            configuration.write_choice(path, "staging")
+        except ValueError:
+            assert path.read_bytes() == before
+        else:
+            assert configuration.meaning(path.read_bytes().decode()) == (others, ["staging"])
+            assert World(Path(folder)).check(None).environment == "staging"
 
 
 def test_use_of_the_same_shows_no_difference(world: World) -> None:
@@ -161,7 +270,7 @@ def test_a_choice_that_is_broken_off_leaves_the_file_as_it_was(
 
 def test_a_choice_that_cannot_be_written_says_why(world: World) -> None:
     (world.root / ".env").mkdir()
-    with pytest.raises(UsageError, match="cannot be written: Is a directory") as caught:
+    with pytest.raises(UsageError, match="cannot be written: an env file is a regular file") as caught:
         configuration.use("staging", world.sources, yes=False)
     assert caught.value.where == ".env"
 
@@ -215,6 +324,33 @@ def test_a_new_secret_never_replaces_one(world: World) -> None:
     with pytest.raises(UsageError, match="has a value already"):
         configuration.secret("new", "SECRET_KEY", None, world.sources)
     assert (world.root / ".slipway/secrets/development/SECRET_KEY").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
+def test_a_file_without_a_value_is_kept_and_not_called_one(world: World, content: bytes) -> None:
+    path = world.root / ".slipway/secrets/development/SECRET_KEY"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="has a file without a usable value in it; it was kept") as caught:
+        configuration.secret("new", "SECRET_KEY", None, world.sources)
+    assert caught.value.next_step == "Delete the file first when the value is to be replaced."
+    assert path.read_bytes() == content
+
+
+def test_a_new_secret_that_another_source_overrules_says_so(world: World) -> None:
+    world.environ["SECRET_KEY"] = "q7Gk2Zr9vT4xLw8Yb3Nc6Md1Ph5Sj0KfUe"
+    text = configuration.secret("new", "SECRET_KEY", "testing", world.sources).text
+    assert text == (
+        ".slipway/secrets/testing/SECRET_KEY: a new value, readable by you only\n"
+        "It is not used: process environment sets SECRET_KEY too and wins; "
+        "see `invoke config.check --env=testing`."
+    )
+    del world.environ["SECRET_KEY"]
+    world.environ["LEDGER_TOKEN_FILE"] = "nowhere"
+    text = configuration.secret("new", "LEDGER_TOKEN", "testing", world.sources).text
+    assert text.splitlines()[1:] == [
+        "It is not used: LEDGER_TOKEN is broken; see `invoke config.check --env=testing`."
+    ]
 
 
 def test_of_two_that_make_a_secret_at_once_one_is_told_that_there_is_one(world: World) -> None:
