@@ -4,6 +4,7 @@ from scripts.pipeline.errors import SlipwayError, UsageError
 
 __all__ = [
     "BackupError",
+    "BusyError",
     "IncompleteError",
     "RejectedError",
     "RestoreRefusedError",
@@ -14,6 +15,10 @@ __all__ = [
 
 class RejectedError(SlipwayError):
     """A row was refused and `--strict` allows none; its batch was rolled back."""
+
+
+class BusyError(SlipwayError):
+    """Another process does the same work; nothing was changed."""
 
 
 class SourceError(SlipwayError):

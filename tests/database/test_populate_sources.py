@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.database import ConnectionManager
 from app.database.migrations import runner
 from scripts.database.errors import SourceError, UsageError
 from scripts.database.populate import job, sources
-from scripts.database.populate.progress import Progress, describe, duration
 from scripts.database.populate.report import Report
 from scripts.database.populate.sources import csv_file, git, junit
-from scripts.database.populate.steps import Record, Step, choose
+from scripts.database.populate.steps import Record
 from tests.postgres import Settings
 
 Git = Callable[..., str]
@@ -112,6 +109,33 @@ def test_a_repository_without_commits_is_an_empty_source(
     ledger: ConnectionManager, repository: tuple[Path, Git]
 ) -> None:
     assert [step.records for step in populate(ledger, "git", repository[0]).steps] == [0, 0]
+
+
+def test_a_bare_clone_is_the_same_source(
+    ledger: ConnectionManager, repository: tuple[Path, Git], tmp_path: Path
+) -> None:
+    folder, run = repository
+    run("commit", "-q", "--allow-empty", "-m", "One")
+    run("clone", "-q", "--bare", str(folder), str(tmp_path / "service.git"))
+    assert sources.recognise(str(tmp_path / "service.git"))[0] == "git"
+    assert populate(ledger, "git", tmp_path / "service.git").steps[0].accepted == 1
+    assert populate(ledger, "git", folder).steps[0].duplicates == 1
+    assert [row["subject"] for row in rows(ledger, "SELECT subject FROM event")] == ["service"]
+
+
+def test_what_lies_in_a_stash_or_a_note_is_no_commit(
+    ledger: ConnectionManager, repository: tuple[Path, Git]
+) -> None:
+    folder, run = repository
+    (folder / "file").write_text("one")
+    run("add", "file")
+    run("commit", "-q", "-m", "One")
+    run("notes", "add", "-m", "A note")
+    (folder / "file").write_text("two")
+    run("stash")
+    (commits, _) = populate(ledger, "git", folder).steps
+    assert (commits.records, commits.accepted) == (1, 1)
+    assert sources.steps("git", folder)[0].total() == 1
 
 
 def test_a_hook_s_variables_do_not_lead_to_another_repository(
@@ -375,79 +399,8 @@ def test_an_unknown_source_is_refused_with_the_known_ones(tmp_path: Path) -> Non
         lambda: sources.recognise("events.txt"),
         lambda: sources.steps("svn", tmp_path),
         lambda: sources.steps("csv", tmp_path / "none.csv"),
+        lambda: sources.steps("csv", tmp_path),
+        lambda: sources.steps("ndjson", tmp_path),
     ):
         with pytest.raises(UsageError):
             refused()
-
-
-def step(name: str, *needs: str) -> Step:
-    return Step(
-        name=name, summary="", needs=needs, records=lambda: iter(()), event=lambda _: {}, total=lambda: None
-    )
-
-
-STEPS = (step("c", "b"), step("b", "a"), step("a"), step("d"))
-
-
-def names(steps: tuple[Step, ...]) -> list[str]:
-    return [one.name for one in steps]
-
-
-def test_steps_run_after_what_they_need() -> None:
-    assert names(choose(STEPS)) == ["a", "b", "c", "d"]
-    assert names(choose(STEPS, select=["b"])) == ["a", "b"]
-    assert names(choose(STEPS, skip=["c", "d"])) == ["a", "b"]
-
-
-def test_a_needed_step_is_not_skipped_silently() -> None:
-    with pytest.raises(UsageError, match="'b' needs 'a'"):
-        choose(STEPS, skip=["a"])
-    with pytest.raises(UsageError, match="no step 'z'"):
-        choose(STEPS, select=["z"])
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_log_gets_a_line_with_rate_and_remaining_time_every_five_seconds() -> None:
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(stream, "events", 1000, clock)
-    for second in range(11):
-        clock.now = float(second)
-        progress.at(second * 10, second * 10)
-    progress.close()
-    assert stream.getvalue().splitlines() == [
-        "events: 50 records, 10 a second, 5 %, 1 min 35 s left",
-        "events: 100 records, 10 a second, 10 %, 1 min 30 s left",
-    ]
-
-
-def test_a_terminal_gets_one_line_that_is_cleared_at_the_end() -> None:
-    clock, stream = Clock(), Terminal()
-    progress = Progress(stream, "events", None, clock)
-    clock.now = 1.0
-    progress.at(10, 10)
-    progress.close()
-    assert stream.getvalue() == "\r\x1b[Kevents: 10 records, 10 a second\r\x1b[K"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (8000, "2 h 13 min")],
-)
-def test_a_duration_is_said_as_a_person_does(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
-@given(st.integers(0, 10**9), st.floats(0, 10**6), st.integers(0, 10**9), st.none() | st.integers(0, 10**9))
-def test_progress_can_always_be_described(records: int, seconds: float, done: int, left: int | None) -> None:
-    assert describe("x", records, seconds, done, left).startswith(f"x: {records:,} records")

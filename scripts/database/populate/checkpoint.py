@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.database.populate.steps import printable
+
 if TYPE_CHECKING:
     from app.database import Transaction
 
@@ -53,10 +55,10 @@ class Checkpoint:
 
 
 class Content:
-    """The running hash of the records seen so far."""
+    """The running hash of the records seen so far, after the head that all of them depend on."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, head: bytes) -> None:
+        self._hash = hashlib.sha256(head)
 
     def add(self, raw: bytes) -> None:
         """Take in one record; its length goes in too, so that moving a boundary is a change."""
@@ -70,7 +72,7 @@ class Content:
 
 def key(source: str, path: Path) -> str:
     """Return the name under which the checkpoints of a source are kept."""
-    return f"{source}:{path.resolve()}"
+    return f"{source}:{printable(path.resolve())}"
 
 
 def prepare(tx: "Transaction") -> None:

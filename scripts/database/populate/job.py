@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, TextIO
 from scripts.database.errors import IncompleteError, RejectedError
 from scripts.database.populate import checkpoint, report
 from scripts.database.populate.checkpoint import Checkpoint, Content
+from scripts.database.populate.lock import alone
 from scripts.database.populate.progress import Progress
 from scripts.database.populate.rejects import Rejects, places, whole
 from scripts.database.populate.report import Report, StepReport
-from scripts.database.populate.steps import Record, Step
+from scripts.database.populate.steps import Record, Step, printable
 
 if TYPE_CHECKING:
     from app.database import ConnectionManager, Transaction
@@ -47,7 +48,8 @@ def populate(
 ) -> Report:
     """Run `steps` in their order, read everything back, and write the report into `options.folder`.
 
-    Raises RejectedError in strict mode and IncompleteError when events are missing afterwards.
+    Raises RejectedError in strict mode, BusyError while another one works on the same source, and
+    IncompleteError when events are missing afterwards.
     """
     started = clock()
     reports = []
@@ -55,10 +57,14 @@ def populate(
         key = checkpoint.key(source, path)
         rejects = options.folder / rejects_name(step.name, path, key, dry_run=options.dry_run)
         worker = Worker(manager, key, step, options, rejects, stream, clock)
-        reports.append(worker.dry_run() if options.dry_run else worker.run())
+        if options.dry_run:
+            reports.append(worker.dry_run())
+            continue
+        with alone(rejects):
+            reports.append(worker.run())
     done = Report(
         source=source,
-        path=str(path),
+        path=printable(path),
         database=manager.active or "",
         dry_run=options.dry_run,
         seconds=clock() - started,
@@ -125,7 +131,7 @@ class Worker:
             while batch := list(islice(records, self._options.batch)):
                 now = self._put(batch, now, content, rejects)
                 self._progress.at(now.position - saved.position, batch[-1].done)
-        expected, verified = self._read_back()
+        expected, verified, later = self._read_back(now)
         self._progress.close()
         return StepReport(
             name=self._step.name,
@@ -139,6 +145,8 @@ class Worker:
             seconds=self._clock() - started,
             expected=expected,
             verified=verified,
+            later=later,
+            moved=expected is None,
             rejects=str(self._path) if now.rejected else None,
         )
 
@@ -174,13 +182,13 @@ class Worker:
 
     def _after(self, saved: Checkpoint) -> tuple[Iterator[Record], Content, bool]:
         """Return the records after the checkpoint, the hash up to there, and whether the source changed."""
-        records, content = self._step.records(), Content()
+        records, content = self._step.records(), Content(self._step.head)
         count = 0
         for record in islice(records, saved.position):
             content.add(record.raw)
             count += 1
         if saved.position and (count < saved.position or content.digest() != saved.content):
-            return self._step.records(), Content(), True
+            return self._step.records(), Content(self._step.head), True
         return records, content, False
 
     def _put(self, batch: list[Record], before: Checkpoint, content: Content, rejects: Rejects) -> Checkpoint:
@@ -271,21 +279,30 @@ class Worker:
                 "correct it and repeat the command, or leave out --strict: the others then go in",
             )
 
-    def _read_back(self) -> tuple[int, int]:
-        """Return how many different events the source holds, and how many of them the database does."""
+    def _read_back(self, now: Checkpoint) -> tuple[int | None, int | None, int]:
+        """Return how many different events went in, how many of them are held, how many records came later.
+
+        What went in are the records up to the checkpoint, since a source may grow meanwhile. When those have
+        changed, it cannot be told any more, and the first two are None.
+        """
         expected = found = 0
-        records = self._step.records()
+        records, content = self._step.records(), Content(self._step.head)
+        done = islice(records, now.position)
         rejected = places(self._path)
-        while batch := list(islice(records, self._options.batch)):
+        while batch := list(islice(done, self._options.batch)):
+            for record in batch:
+                content.add(record.raw)
             keys = {
-                (event["source"], event["id"])
+                key
                 for record in batch
-                if (record.file, record.line) not in rejected
-                for event in (self._step.event(record),)
+                if (record.file, record.line) not in rejected and (key := name_of(self._step, record))
             }
             expected += len(keys)
             found += self._held(keys)
-        return expected, found
+        later = sum(1 for _ in records)
+        if now.position and content.digest() != now.content:
+            return None, None, later
+        return expected, found, later
 
     def _held(self, keys: set[tuple[str, str]]) -> int:
         """Return how many events with these sources and ids the database holds."""
@@ -324,6 +341,16 @@ def judge(step: Step, record: Record) -> "tuple[Event | None, str]":
         attribute = getattr(error, "attribute", None)
         return None, f"{attribute}: {error.rule}" if attribute else str(error)  # type: ignore[attr-defined]
     return event, ""
+
+
+def name_of(step: Step, record: Record) -> tuple[str, str] | None:
+    """Return source and id of a record's event, None when it has none: then it is not what went in."""
+    try:
+        event = step.event(record)
+    except ValueError:
+        return None
+    source, name = event.get("source"), event.get("id")
+    return (source, name) if isinstance(source, str) and isinstance(name, str) else None
 
 
 def row_is_at_fault(error: "DatabaseError") -> bool:

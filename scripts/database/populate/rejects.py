@@ -31,7 +31,8 @@ class Rejects:
         record = rejected.raw.decode("utf-8", "replace")[:LONGEST_RECORD]
         place = {"file": rejected.file} if rejected.file else {}
         entry = {**place, "line": rejected.line, "reason": reason, "record": record}
-        self._file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        # What is left of a file's name that is no UTF-8 becomes an escape of JSON's own.
+        self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
     def flush(self) -> int:
         """Put everything on the disk and return the size of the file in bytes."""

@@ -13,7 +13,8 @@ class StepReport:
     whole step, earlier runs included, and add up to `records`. `verified` events were found in the database
     when they were looked for, of `expected` different ones; both None when nothing was looked up.
     `rejects_lost` says that the rejects file was not as an earlier run had written it, so that everything was
-    read anew.
+    read anew. `later` records came while the others went in, and `moved` says that what had been read was
+    changed meanwhile, so that it could not be looked up.
     """
 
     name: str
@@ -28,6 +29,8 @@ class StepReport:
     verified: int | None = None
     rejects: str | None = None
     rejects_lost: bool = False
+    later: int = 0
+    moved: bool = False
 
     @property
     def missing(self) -> int:
@@ -93,6 +96,10 @@ def remarks(step: StepReport) -> list[str]:
         )
     elif step.resumed_at:
         notes.append(f"- {step.name}: went on after the {step.resumed_at:,} records of an earlier run.")
+    if step.moved:
+        notes.append(f"- {step.name}: the source was changed while it was read: run again.")
+    if step.later:
+        notes.append(f"- {step.name}: {step.later:,} more records came meanwhile: run again.")
     if step.rejects:
         notes.append(f"- {step.name}: the rejected records are in `{step.rejects}`, with line and reason.")
     if step.missing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scripts.database.errors import UsageError
@@ -25,7 +26,10 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One part of a source; `event` makes a record a CloudEvent and raises ValueError with the reason."""
+    """One part of a source; `event` makes a record a CloudEvent and raises ValueError with the reason.
+
+    `head` is what the meaning of every record depends on, such as the names of a table's columns.
+    """
 
     name: str
     summary: str
@@ -33,6 +37,12 @@ class Step:
     event: Callable[[Record], Mapping[str, Any]]
     total: Callable[[], int | None]
     needs: tuple[str, ...] = ()
+    head: bytes = b""
+
+
+def printable(path: Path) -> str:
+    """Return a path as text that can be written anywhere: a byte that is no UTF-8 is spelt out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def choose(

@@ -19,6 +19,8 @@ def steps(name: str, path: Path) -> tuple[Step, ...]:
         )
     if not path.exists():
         raise UsageError(f"{path} does not exist.", f"source {name}", "give the path of what is to be read")
+    if name in ("ndjson", "csv"):
+        readable(name, path)
     if name == "git":
         from scripts.database.populate.sources import git
 
@@ -36,12 +38,24 @@ def steps(name: str, path: Path) -> tuple[Step, ...]:
     return csv_file.steps(path)
 
 
+def readable(name: str, path: Path) -> None:
+    """Raise UsageError when `path` is no file that can be read."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.", f"source {name}", "give the path of one file"
+        ) from None
+
+
 def recognise(text: str) -> tuple[str, Path | None]:
     """Return the source and the path meant by one word: a source's name, a file, or a repository's folder."""
     if text in NAMES:
         return text, None
     path = Path(text)
-    if path.is_dir() and (path / ".git").exists():
+    if path.is_dir() and (
+        (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "refs").is_dir())
+    ):
         return "git", path
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()], path

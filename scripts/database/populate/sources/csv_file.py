@@ -5,6 +5,7 @@ TYPE is text (the default), number, boolean or json; an empty cell leaves the at
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scripts.database.populate.steps import Record, Step
 
 NEEDED = ("id", "source", "type", "time")
 KNOWN = (*NEEDED, "subject")
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def steps(path: Path) -> tuple[Step, ...]:
@@ -27,6 +29,7 @@ def steps(path: Path) -> tuple[Step, ...]:
             records=lambda: records(path, len(columns)),
             event=lambda record: event(record, columns),
             total=lambda: path.stat().st_size,
+            head=json.dumps(columns).encode(),
         ),
     )
 
@@ -111,7 +114,7 @@ def event(record: Record, columns: tuple[str, ...]) -> Mapping[str, Any]:
         name, _, kind = column.partition(":")
         try:
             value = CONVERT[kind or "text"](cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{name}: {cell[:40]!r} is not a {kind}") from None
         if name.startswith("data."):
             found["data"][name.removeprefix("data.")] = value
@@ -121,7 +124,9 @@ def event(record: Record, columns: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 def number(cell: str) -> float | int:
-    """Return a whole number as int and any other as float; raises ValueError."""
+    """Return a whole number as int and any other as float, in ordinary notation; raises ValueError."""
+    if not NUMBER.fullmatch(cell):
+        raise ValueError(cell)
     try:
         return int(cell)
     except ValueError:

@@ -18,6 +18,7 @@ from scripts.database.errors import SourceError, UsageError
 from scripts.database.populate.steps import Record, Step
 
 FIELD = "\x1f"
+ALL = ("--exclude=refs/stash", "--exclude=refs/notes/*", "--all")  # what lies in a stash is no history yet
 COMMIT_FORMAT = "%H%x1f%P%x1f%ct%x1f%an%x1f%s"
 TAG_FORMAT = (
     "%(refname:strip=2)%1f%(objectname)%1f%(*objectname)%1f%(creatordate:unix)%1f%(taggername)%1f%(subject)"
@@ -27,7 +28,8 @@ TAG_FORMAT = (
 def steps(path: Path) -> tuple[Step, ...]:
     """Return the steps of the repository that holds `path`; raises UsageError when there is none."""
     try:
-        name = Path(git(path, "rev-parse", "--show-toplevel")).name
+        bare = git(path, "rev-parse", "--is-bare-repository") == "true"
+        folder = Path(git(path, "rev-parse", "--absolute-git-dir" if bare else "--show-toplevel"))
     except (SourceError, FileNotFoundError):
         raise UsageError(
             f"{path} is not in a git repository that can be read.", "source git", "give --path to one"
@@ -38,16 +40,17 @@ def steps(path: Path) -> tuple[Step, ...]:
             "source git",
             "fetch the whole history: `git fetch --unshallow`",
         )
+    name = folder.name.removesuffix(".git")
     source = f"urn:git:{first_commit(path)}"
     return (
         Step(
             name="commits",
             summary="every commit of every branch, oldest first",
             records=lambda: records(
-                path, "log", "-z", "--all", "--reverse", "--topo-order", f"--format={COMMIT_FORMAT}"
+                path, "log", "-z", *ALL, "--reverse", "--topo-order", f"--format={COMMIT_FORMAT}"
             ),
             event=lambda record: commit_event(record, source, name),
-            total=lambda: int(git(path, "rev-list", "--all", "--count")),
+            total=lambda: int(git(path, "rev-list", *ALL, "--count")),
         ),
         Step(
             name="tags",
@@ -69,7 +72,7 @@ def environment() -> dict[str, str]:
 
 def first_commit(path: Path) -> str:
     """Return the commit that names the repository; branches with a root of their own do not count."""
-    if not git(path, "rev-list", "--all", "--max-count=1"):
+    if not git(path, "rev-list", *ALL, "--max-count=1"):
         return "empty"
     return git(path, "rev-list", "--first-parent", "--max-parents=0", "HEAD")
 

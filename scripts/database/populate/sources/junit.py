@@ -13,10 +13,11 @@ from typing import Any
 from urllib.parse import quote
 from xml.parsers import expat
 
-from scripts.database.populate.steps import Record, Step
+from scripts.database.populate.steps import Record, Step, printable
 
 CHUNK = 65536
 LONGEST_MESSAGE = 500  # characters of a failure's message; the report keeps the rest
+APART = ("timestamp", "content")  # one of them tells the runs of a suite apart
 VERDICTS = {"failure": "failed", "error": "error", "skipped": "skipped"}
 
 
@@ -43,7 +44,7 @@ def steps(path: Path) -> tuple[Step, ...]:
 
 def files(path: Path) -> list[Path]:
     """Return the reports, in order of their names."""
-    return sorted(path.rglob("*.xml")) if path.is_dir() else [path]
+    return sorted(file for file in path.rglob("*.xml") if file.is_file()) if path.is_dir() else [path]
 
 
 def records(path: Path, wanted: str) -> Iterator[Record]:
@@ -70,6 +71,8 @@ class Reader:
         self._found: list[tuple[str, int, dict[str, Any]]] = []
         self._suites: list[dict[str, Any]] = []
         self._case: dict[str, Any] | None = None
+        self._content = ""
+        self._untimed = 0
         self._parser = expat.ParserCreate()
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -95,8 +98,8 @@ class Reader:
         if name == "testsuite":
             self._suites.append(
                 {
-                    "suite": attributes.get("name") or self.file.stem,
-                    "timestamp": attributes.get("timestamp") or self._written(),
+                    "suite": attributes.get("name") or printable(Path(self.file.stem)),
+                    **self._told_apart(attributes.get("timestamp")),
                     "line": self._parser.CurrentLineNumber,
                     "seconds": attributes.get("time") or "0",
                     "cases": 0,
@@ -111,7 +114,7 @@ class Reader:
             suite["cases"] += 1
             self._case = {
                 "suite": suite["suite"],
-                "timestamp": suite["timestamp"],
+                **{name: suite[name] for name in APART if name in suite},
                 "number": suite["cases"],
                 "class": attributes.get("classname", ""),
                 "name": attributes.get("name", ""),
@@ -135,8 +138,27 @@ class Reader:
             if suite["cases"]:
                 self._found.append(("suite", line, suite))
 
-    def _written(self) -> str:
-        return datetime.fromtimestamp(self.file.stat().st_mtime, UTC).isoformat()
+    def _told_apart(self, timestamp: str | None) -> dict[str, str]:
+        """Return what tells this suite's runs apart: its time, or else what the whole report says."""
+        if timestamp:
+            return {"timestamp": timestamp}
+        if not self._content:
+            with self.file.open("rb") as stream:
+                self._content = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._untimed += 1
+        return {"content": f"{self._content}/{self._untimed}"}
+
+
+def key(content: Mapping[str, Any]) -> str:
+    """Return what tells the runs of one suite apart."""
+    return str(content.get("timestamp") or content["content"])
+
+
+def happened(record: Record, content: Mapping[str, Any]) -> str:
+    """Return when a suite ran: as it says, or else when the report was written; raises ValueError."""
+    if "timestamp" in content:
+        return moment(content["timestamp"])
+    return datetime.fromtimestamp(Path(record.file).stat().st_mtime, UTC).isoformat()
 
 
 def case_event(record: Record) -> Mapping[str, Any]:
@@ -144,10 +166,10 @@ def case_event(record: Record) -> Mapping[str, Any]:
     case = json.loads(record.raw)
     return {
         "specversion": "1.0",
-        "id": digest(case["suite"], case["timestamp"], case["class"], case["name"], case["number"]),
+        "id": digest(case["suite"], key(case), case["class"], case["name"], case["number"]),
         "source": f"urn:slipway:junit:{quote(case['suite'], safe='')[:900]}",
         "type": "dev.slipway.test.finished",
-        "time": moment(case["timestamp"]),
+        "time": happened(record, case),
         "subject": ".".join(part for part in (case["class"], case["name"]) if part)[:1024] or None,
         "data": {
             "run": run_name(case),
@@ -170,16 +192,16 @@ def suite_event(record: Record) -> Mapping[str, Any]:
     stage = {"name": "test", "kind": "check", "result": result, "reason": "imported from JUnit XML"}
     return {
         "specversion": "1.0",
-        "id": digest(suite["suite"], suite["timestamp"]),
+        "id": digest(suite["suite"], key(suite)),
         "source": f"urn:slipway:junit:{quote(suite['suite'], safe='')[:900]}",
         "type": "dev.slipway.run.finished",
-        "time": moment(suite["timestamp"]),
+        "time": happened(record, suite),
         "subject": suite["suite"][:1024],
         "data": {
             "run": run_name(suite),
             "command": "test",
             "result": result,
-            "started": moment(suite["timestamp"]),
+            "started": happened(record, suite),
             "seconds": seconds(suite["seconds"]),
             "stages": [{**stage, "seconds": seconds(suite["seconds"]), "figures": figures}],
         },
@@ -188,7 +210,7 @@ def suite_event(record: Record) -> Mapping[str, Any]:
 
 def run_name(content: Mapping[str, Any]) -> str:
     """Return the name of the run that a suite stands for: the same for each of its cases."""
-    return f"junit-{digest(content['suite'], content['timestamp'])[:16]}"
+    return f"junit-{digest(content['suite'], key(content))[:16]}"
 
 
 def digest(*parts: object) -> str:
