@@ -36,6 +36,14 @@ class Call:
     arguments: Mapping[str, Any]
 
 
+class Terminated(BaseException):
+    """SIGTERM came: not an Exception, so that no library takes it for an error of its own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def command(body: Body) -> Body:
     """Make a task's mistakes one message and an exit code, and let SIGTERM end it in order.
 
@@ -48,6 +56,8 @@ def command(body: Body) -> Body:
             with terminated():
                 body(context, *arguments, **options)
                 sys.stdout.flush()
+        except Terminated as error:
+            raise Exit(code=error.code) from None
         except BrokenPipeError:
             # Whoever read the output has gone; Python would say so once more when it closes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +86,7 @@ def terminated() -> Iterator[None]:
     """Turn SIGTERM into an orderly end with exit code 143, so that children and locks are let go."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise Exit(code=128 + number)
+        raise Terminated(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

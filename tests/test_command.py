@@ -12,6 +12,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
+from sqlalchemy import Dialect, Integer, TypeDecorator, create_engine, literal, select
 
 from config.settings import Sources
 from scripts import command
@@ -134,6 +135,28 @@ def test_ctrl_c_and_sigterm_end_a_task_in_order() -> None:
         assert ended.value.code == code
     assert undone == ["undone"]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Ended(TypeDecorator[int]):
+    """A value at which SIGTERM comes while SQLAlchemy runs a statement."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, _dialect: Dialect) -> int | None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return value
+
+
+def test_sigterm_is_not_taken_for_an_error_of_the_library_that_it_hits() -> None:
+    @command.command
+    def body(_context: Context) -> None:
+        with create_engine("sqlite://").connect() as connection:
+            connection.execute(select(literal(1, Ended())))
+
+    with pytest.raises(Exit) as ended:
+        body(Context())
+    assert ended.value.code == 143
 
 
 def test_dry_is_refused_where_it_would_not_be_dry() -> None:

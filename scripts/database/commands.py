@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.configuration import Answer
 from scripts.database.errors import UsageError
+from scripts.pipeline.errors import UnreachableError
 
 if TYPE_CHECKING:
     from app.database import ConnectionManager
@@ -32,11 +33,18 @@ def settings(env: str) -> "Settings":
 
 
 @contextmanager
-def opened(env: str) -> "Iterator[ConnectionManager]":
-    """Open the database of an environment."""
+def opened(env: str, *, existing: bool = False) -> "Iterator[ConnectionManager]":
+    """Open the database of an environment; with `existing` make no file, raising UnreachableError instead."""
     from app.database import ConnectionManager
 
-    with ConnectionManager.from_settings(settings(env).database) as manager:
+    found = settings(env).database
+    if existing and "sqlite" in found.adapter_order and not found.sqlite_path.exists():
+        raise UnreachableError(
+            f"There is no database {found.sqlite_path}.",
+            "DB_SQLITE_PATH",
+            "correct the path, or make a database with `invoke db.init`",
+        )
+    with ConnectionManager.from_settings(found) as manager:
         yield manager
 
 
@@ -113,7 +121,7 @@ def sql(env: str, revision: str) -> Answer:
     """Show the SQL that a command would run."""
     from app.database.migrations import runner
 
-    with opened(env) as manager:
+    with opened(env, existing=True) as manager:
         return Answer(runner.sql(manager, revision) or "-- nothing to do\n")
 
 
@@ -121,7 +129,7 @@ def status(env: str, *, json: bool) -> Answer:
     """Show where the schema stands; exit code 1 when it does not fit this code."""
     from app.database.migrations import runner
 
-    with opened(env) as manager:
+    with opened(env, existing=True) as manager:
         found = runner.status(manager)
         route = next(route for route in manager.status() if route.active)
     code = int(not found.at_head)
@@ -174,7 +182,9 @@ def revision(message: str, versions: Path | None = None) -> Answer:
     number = f"{int(head or '0') + 1:04}"
     path = folder / f"{number}_{words}.py"
     template = (chain.VERSIONS.parent / "template.txt").read_text(encoding="utf-8")
-    text = template.format(message=message.strip().rstrip("."), revision=number, down_revision=head)
+    # What would end the text in the file, or mean something else there, is written otherwise.
+    told = " ".join(message.split()).rstrip(".").replace("\\", "/").replace('"""', "'''")
+    text = template.format(message=told, revision=number, down_revision=head)
     path.write_text(text, encoding="utf-8")
     return Answer(f"{path} follows {head or 'the empty schema'}.")
 
@@ -188,7 +198,7 @@ def populate(env: str, source: str, *, path: str, select: str, skip: str, option
     chosen = steps.choose(sources.steps(name, where), words(select), words(skip))
     if options.get("batch", 1) < 1:
         raise UsageError("A batch holds at least one record.", "--batch", "leave it out for 500")
-    with opened(env) as manager:
+    with opened(env, existing=bool(options.get("dry_run"))) as manager:
         ready(manager)
         report = job.populate(manager, name, where, chosen, job.Options(**options), sys.stderr)
     return Answer(report.to_markdown())
@@ -283,12 +293,17 @@ def check(env: str, *, areas: str, form: str, output: str, fail_on: str) -> Answ
             "--format, --fail-on",
             f"formats: {', '.join(findings.FORMATS)}; levels: {', '.join(levels)}",
         )
-    with opened(env) as manager:
+    with opened(env, existing=True) as manager:
         report = job.check(manager, words(areas) or findings.AREAS)
     text = findings.FORMATS[form](report)
     code = 4 if report.unreachable else report.exit_code(levels[fail_on])
     if output:
-        Path(output).write_text(text + "\n", encoding="utf-8")
+        try:
+            Path(output).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"The report cannot be written: {error.strerror}.", f"--output={output}", "name another file"
+            ) from None
         text = f"{report.worst.word}: see {output}"
     return Answer(text, code)
 

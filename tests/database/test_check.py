@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 
 from app.database import ConnectionManager
+from app.database.errors import DatabaseError
 from app.database.migrations import runner
 from app.ledger.recorder import record
 from scripts.database.check import findings, job, schema
@@ -166,6 +167,37 @@ def test_a_damaged_file_is_critical(file: tuple[ConnectionManager, Path]) -> Non
         raw.execute("UPDATE sqlite_master SET sql = replace(sql, '(name)', '(hash)') WHERE name = 'odd'")
     with ConnectionManager.from_settings(Settings(sqlite_path=path)) as again:
         assert one(again, "the file is damaged", "integrity").level is Level.CRITICAL
+
+
+def test_a_file_with_damaged_pages_gives_a_report_with_what_is_damaged(
+    file: tuple[ConnectionManager, Path],
+) -> None:
+    manager, path = file
+    with manager.transaction() as tx:
+        record(tx, [run_event(number) for number in range(500)])
+    manager.close()
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    pages = path.stat().st_size // 4096
+    with path.open("r+b") as raw:
+        raw.seek(pages // 2 * 4096)
+        raw.write(b"\xff" * ((pages - pages // 2) * 4096))
+    with ConnectionManager.from_settings(Settings(sqlite_path=path)) as again:
+        for areas in ([], ["integrity"]):
+            report = job.check(again, areas or findings.AREAS)
+            assert "damaged" in report.of("integrity")[0].what
+            assert not report.unreachable
+            assert report.exit_code(Level.CRITICAL) == 1
+            assert json.loads(findings.to_json(report))["level"] == "critical"
+
+
+def test_an_error_that_is_no_damage_is_none_of_the_report(file: tuple[ConnectionManager, Path]) -> None:
+    manager, path = file
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("DROP TABLE alembic_version")
+        raw.execute("CREATE TABLE alembic_version (other TEXT)")
+    with pytest.raises(DatabaseError, match="no such column"):
+        job.check(manager, ["schema"])
 
 
 def test_rows_that_refer_to_nothing_are_critical(file: tuple[ConnectionManager, Path]) -> None:

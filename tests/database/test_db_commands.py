@@ -15,6 +15,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from app.database.errors import DatabaseError
+from app.database.migrations import chain, lint
 from app.database.migrations.errors import MigrationRefusedError, UnknownRevisionError
 from scripts.database import commands, init, tasks
 from scripts.database.errors import RestoreRefusedError, UsageError
@@ -81,14 +82,20 @@ def test_reset_begins_anew_but_only_what_is_a_database_and_not_in_production(
     with pytest.raises(RestoreRefusedError, match="not a SQLite database"):
         new(here, reset=True)
     assert (here / "notes.txt").read_text() == "mine"
+    monkeypatch.setenv("DB_SQLITE_PATH", str(here))
+    with pytest.raises(RestoreRefusedError, match="is a folder"):
+        new(here, reset=True)
     monkeypatch.setattr(commands, "SAFE_TO_RESET", ())
     with pytest.raises(UsageError, match="is not reset by a command"):
         new(here, reset=True)
+    with pytest.raises(UsageError, match="takes no folder with a blank"):
+        commands.init("", adapter="local", reset=False, root=here / "a b")
     with pytest.raises(UsageError, match="no database for the adapter 'pooler'"):
         commands.init("", adapter="pooler", reset=False, root=here)
 
 
 def test_status_says_what_is_wrong_and_ends_with_1(here: Path) -> None:
+    (here / "ledger.sqlite3").touch()
     answer = commands.status("", json=False)
     assert answer.exit_code == 1
     assert "pending:  0001" in answer.text
@@ -105,7 +112,34 @@ def test_status_says_what_is_wrong_and_ends_with_1(here: Path) -> None:
     assert "newer code was here" in commands.status("", json=False).text
 
 
+def test_what_only_looks_makes_no_database(here: Path) -> None:
+    (here / "e.csv").write_text("id,source,type,time\n1,/t,a.b,2026-01-31T12:00:00Z\n")
+    before = sorted(here.iterdir())
+    for look in (
+        lambda: commands.status("", json=True),
+        lambda: commands.sql("", "head"),
+        lambda: commands.check("", areas="", form="text", output="", fail_on="never"),
+        lambda: commands.populate(
+            "", "e.csv", path="", select="", skip="", options={"folder": here / "report", "dry_run": True}
+        ),
+    ):
+        with pytest.raises(UnreachableError, match="There is no database") as caught:
+            look()
+        assert caught.value.exit_code == 4
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_migration_s_message_cannot_break_its_file(tmp_path: Path) -> None:
+    folder = two(tmp_path / "versions")
+    for message in ('drop """ x', "a \\", "two\nlines {here}", '"quoted"'):
+        commands.revision(message, folder)
+    assert [each.revision for each in chain.read(folder).migrations][2:] == ["0003", "0004", "0005", "0006"]
+    for migration in chain.read(folder).migrations:
+        lint.check(migration)
+
+
 def test_migration_commands_say_which_way_they_went(here: Path) -> None:
+    (here / "ledger.sqlite3").touch()
     assert commands.sql("", "head").text.startswith("PRAGMA foreign_keys = OFF;\nBEGIN;")
     assert commands.upgrade("", "head", wait=1.0).text.startswith("base -> 0001 in ")
     assert "nothing to do" in commands.sql("", "head").text
@@ -188,6 +222,7 @@ def test_check_answers_in_each_form_and_ends_by_its_level(here: Path) -> None:
             "", **{"areas": "", "form": "text", "output": "", "fail_on": "critical", **more}
         )
 
+    (here / "ledger.sqlite3").touch()
     assert check().exit_code == 1
     assert "there is no schema" in check().text
     assert check(fail_on="never").exit_code == 0
@@ -195,6 +230,9 @@ def test_check_answers_in_each_form_and_ends_by_its_level(here: Path) -> None:
     assert check(fail_on="warning").exit_code == 0
     answer = check(form="html", output="page.html", areas="schema, routes")
     assert answer.text == "ok: see page.html"
+    for output in (".", "missing/page.html"):
+        with pytest.raises(UsageError, match="The report cannot be written"):
+            check(output=output)
     assert (here / "page.html").read_text().startswith("<!doctype html>")
     with pytest.raises(UsageError, match="'pdf'"):
         check(form="pdf")
@@ -259,6 +297,7 @@ def refused(*_: object) -> None:
 
 
 def test_a_task_ends_with_its_answer_s_exit_code(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "ledger.sqlite3").touch()
     with pytest.raises(Exit) as caught:
         tasks.status(Context())
     assert caught.value.code == 1
@@ -312,6 +351,20 @@ def open_folder() -> Iterator[Path]:
     """A folder that the server's own account can reach: every start of pytest shuts others out of its own."""
     with tempfile.TemporaryDirectory(prefix="slipway-init-") as folder:
         yield Path(folder)
+
+
+@pytest.mark.system
+def test_a_server_below_a_long_path_leaves_no_folder_for_its_socket(open_folder: Path) -> None:
+    root = open_folder / ("long" * 25)
+    try:
+        answer = commands.init("", adapter="local", reset=False, root=root)
+        (line,) = (line for line in answer.text.splitlines() if "DB_LOCAL_HOST=" in line)
+        socket = Path(line.partition("=")[2])
+        assert socket.is_dir()
+        assert not socket.is_relative_to(open_folder)
+    finally:
+        assert commands.stop(root).text == "PostgreSQL is stopped."
+    assert not socket.exists()
 
 
 @pytest.mark.system

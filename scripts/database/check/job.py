@@ -1,6 +1,6 @@
 """Look at a database from every side that was asked for."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +11,16 @@ from scripts.database.check.limits import Limits
 from scripts.database.errors import UsageError
 
 if TYPE_CHECKING:
-    from app.database import ConnectionManager
+    from app.database import ConnectionManager, Transaction
+    from app.database.errors import DatabaseError
+
+Look = Callable[["Transaction", Limits], Iterator[Finding]]
+# Integrity first: the others read what it may find damaged.
+CHECKS: Mapping[str, Look] = {
+    "integrity": integrity.check,
+    "schema": schema.check,
+    "performance": performance.check,
+}
 
 
 def check(
@@ -32,12 +41,46 @@ def check(
     down = any(finding.level is Level.CRITICAL for finding in routes)
     if down:
         return replace(report(manager, ("routes",), routes), unreachable=True)
-    checks = {"schema": schema.check, "integrity": integrity.check, "performance": performance.check}
-    with manager.transaction(read_only=True, label="check") as tx:
-        for name, look in checks.items():
-            if name in areas:
-                findings.extend(look(tx, limits))
+    for name, look in CHECKS.items():
+        if name in areas:
+            findings.extend(looked(manager, name, look, limits))
     return report(manager, tuple(area for area in AREAS if area in areas), findings)
+
+
+def looked(manager: "ConnectionManager", area: str, look: Look, limits: Limits) -> list[Finding]:
+    """Return what was found in one area; rows that cannot be read any more are a finding as well."""
+    from app.database.errors import DatabaseError
+
+    found: list[Finding] = []
+    try:
+        with manager.transaction(read_only=True, label=f"check: {area}") as tx:
+            for one in look(tx, limits):
+                found.append(one)  # noqa: PERF402 - what was found before an error counts
+    except DatabaseError as error:
+        if not is_damage(error):
+            raise
+        found.append(
+            Finding(
+                level=Level.CRITICAL,
+                area=area,
+                what=f"the database is damaged: {error.what}",
+                next_step="restore the last good backup: `invoke db.restore`",
+            )
+        )
+    return found
+
+
+def is_damage(error: "DatabaseError") -> bool:
+    """Tell whether what is stored cannot be read any more.
+
+    Sources: PostgreSQL 18 manual, Appendix A: data_corrupted, index_corrupted; sqlite.org/rescode.html:
+    SQLITE_CORRUPT, SQLITE_NOTADB.
+    """
+    from app.database.sqlstates import sqlite_code_of
+
+    cause = error.__cause__
+    cause = getattr(cause, "orig", None) or cause
+    return error.sqlstate in ("XX001", "XX002") or sqlite_code_of(cause) in (11, 26)
 
 
 def report(manager: "ConnectionManager", areas: tuple[str, ...], findings: list[Finding]) -> Report:

@@ -77,7 +77,8 @@ def describe(difference: tuple[Any, ...]) -> Finding | None:
 
 def missing(level: Level, what: str) -> Finding:
     """Return the finding for something that the code names and the database has not."""
-    return finding(level, what, next_step="somebody changed the schema by hand: compare `invoke db.sql base`")
+    told = "somebody changed the schema by hand: make it again as app/database/migrations/versions has it"
+    return finding(level, what, next_step=told)
 
 
 def finding(level: Level, what: str, *, next_step: str) -> Finding:
