@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +53,14 @@ def test_rows_come_as_mappings(notes: ConnectionManager) -> None:
         assert tx.scalar("SELECT number FROM note WHERE id = 1") is None
         with pytest.raises(sa.exc.NoResultFound):
             tx.one("SELECT 1 FROM note WHERE id = 3")
+
+
+def test_a_parameter_may_have_any_name(notes: ConnectionManager) -> None:
+    with notes.transaction() as tx:
+        assert tx.scalar("SELECT :statement", statement="a") == "a"
+        assert tx.one("SELECT :self AS value", self="b")["value"] == "b"
+        assert [row["value"] for row in tx.all("SELECT :self AS value", self="c")] == ["c"]
+        assert tx.first("SELECT :statement AS value", statement="d") == {"value": "d"}
 
 
 def test_core_statements_work_as_well_as_text(notes: ConnectionManager) -> None:
@@ -271,16 +280,22 @@ def test_an_error_that_would_come_again_is_not_retried(notes: ConnectionManager)
 def test_retries_end_with_the_budget(database: Database) -> None:
     with database.manager() as manager:
         manager.run(lambda tx: tx.scalar("SELECT 1"))  # so that the budget is not spent on connecting
-        calls: list[int] = []
+        calls: list[float] = []
 
         def work(tx: Transaction) -> None:
-            calls.append(1)
+            calls.append(time.monotonic())
             tx.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
 
-        with pytest.raises(RolledBack) as caught:
-            manager.run(work, budget=0.5)
-        assert caught.value.sqlstate == "40001"
-        assert len(calls) > 1
+        for budget in (0.5, 1.5):
+            calls.clear()
+            began = time.monotonic()
+            with pytest.raises(RolledBack) as caught:
+                manager.run(work, budget=budget)
+            assert caught.value.sqlstate == "40001"
+            # The last attempt began in time and took what it took; before it, less than half was slept away.
+            assert budget * 0.9 < time.monotonic() - began
+            assert calls[-1] - began < budget + 0.1
+            assert len(calls) > 3
 
 
 def test_the_decorator_gives_the_transaction_first(notes: ConnectionManager) -> None:

@@ -121,8 +121,10 @@ class Breaker:
         self._tell(change)
 
     def after_fork(self) -> None:
-        """Replace the lock, which another thread of the parent may have held."""
+        """Replace the lock, which a thread of the parent may have held, and let the probe be taken anew."""
         self._lock = threading.Lock()
+        if self._state is State.HALF_OPEN:  # the probe under way is the parent's, and ends there
+            self._state = State.OPEN
 
     def _move(self, new: State) -> tuple[State, State]:
         old, self._state = self._state, new

@@ -14,7 +14,7 @@ import io
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
@@ -58,6 +58,8 @@ class Loaded:
     seconds: float
 
 
+_NO_ROW: Final[Any] = object()
+
 OnConflict = Literal["error", "ignore"] | Upsert
 
 
@@ -78,10 +80,14 @@ def load(
     their own type. Raise ValueError for a row that does not fit the columns.
     """
     began = time.monotonic()
+    if on_conflict not in ("error", "ignore") and not isinstance(on_conflict, Upsert):
+        raise ValueError(f"on_conflict is {on_conflict!r}: give 'error', 'ignore' or an Upsert.")
     iterator = iter(rows)
-    first = next(iterator, None)
-    if first is None:
+    first = next(iterator, _NO_ROW)
+    if first is _NO_ROW:
         return Loaded(read=0, written=0, seconds=time.monotonic() - began)
+    if first is None:
+        raise ValueError("Row 1 is None.")
     names = _columns(first, columns, table)
     source = _Source(chain((first,), iterator), names, _converters(transaction, table, names))
     target = _Target(transaction, table, names, on_conflict)
@@ -187,7 +193,16 @@ class _Target:
             rows = chain.from_iterable(
                 _rows_of(batch, _SQLITE_TYPES, _SQLITE_CONVERTERS) for batch in source.batches()
             )
-            return int(raw.executemany(statement, rows).rowcount)
+            raw.execute("SAVEPOINT bulk_load")  # each row is a statement: the first ones would be kept
+            try:
+                written = int(raw.executemany(statement, rows).rowcount)
+            except BaseException:
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK TO bulk_load")
+                    raw.execute("RELEASE bulk_load")
+                raise
+            raw.execute("RELEASE bulk_load")
+            return written
 
     def from_copy(self, source: _Source) -> int:
         """Copy, straight or by way of a staging table that goes when the transaction ends."""
@@ -253,23 +268,28 @@ class _Target:
                 cursor.copy_expert(f"COPY {into} ({self.columns}) FROM STDIN ({options})", stream, 1 << 16)
             except Exception:
                 if stream.error is not None:
-                    raise stream.error from None  # the rows' own error, not the driver's report of it
+                    raise stream.error from None  # not the driver's report of it
                 raise
             return int(cursor.rowcount)
 
 
 class _Stream(ABC):
-    """A file that encodes the next batch when it is read, and keeps what went wrong with the rows."""
+    """A file that encodes the next batch when it is read, and keeps what ended it: bad rows, an interrupt."""
 
     def __init__(self, batches: Iterator[list[Sequence[Any]]]) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._batches = batches
+        pieces = self._kept()
+        next(pieces)
+        # The generator's own method, which is no Python code: an interrupt cannot come before the `try`.
+        self.read: Callable[[int], str | bytes] = pieces.send
 
-    def read(self, _size: int = -1) -> str | bytes:
-        """Return one encoded batch, and nothing at the end."""
+    def _kept(self) -> Generator[str | bytes, int]:
         try:
-            return self._next()
-        except Exception as error:
+            yield b""
+            while True:
+                yield self._next()
+        except BaseException as error:
             self.error = error
             raise
 

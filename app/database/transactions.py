@@ -148,19 +148,19 @@ class Transaction:
                 self._log_slow(statement, elapsed)
         return result
 
-    def all(self, statement: str | Executable, **parameters: Any) -> Sequence[RowMapping]:
+    def all(self, statement: str | Executable, /, **parameters: Any) -> Sequence[RowMapping]:
         """Return every row as a mapping."""
         return self.execute(statement, parameters or None).mappings().all()
 
-    def first(self, statement: str | Executable, **parameters: Any) -> RowMapping | None:
+    def first(self, statement: str | Executable, /, **parameters: Any) -> RowMapping | None:
         """Return the first row as a mapping, or None."""
         return self.execute(statement, parameters or None).mappings().first()
 
-    def one(self, statement: str | Executable, **parameters: Any) -> RowMapping:
+    def one(self, statement: str | Executable, /, **parameters: Any) -> RowMapping:
         """Return the only row; raise sqlalchemy.exc.NoResultFound or MultipleResultsFound."""
         return self.execute(statement, parameters or None).mappings().one()
 
-    def scalar(self, statement: str | Executable, **parameters: Any) -> Any:
+    def scalar(self, statement: str | Executable, /, **parameters: Any) -> Any:
         """Return the first column of the first row, or None when there is no row."""
         return self.execute(statement, parameters or None).scalar()
 

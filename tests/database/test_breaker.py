@@ -101,6 +101,19 @@ def test_reset_closes_by_hand_and_listeners_hear_each_change() -> None:
     assert tested.failures == 0
 
 
+def test_a_forked_child_takes_its_own_probe_while_its_parents_is_under_way() -> None:
+    clock = Clock()
+    tested = breaker(clock, threshold=1)
+    tested.failure()
+    clock.now = tested.retry_at
+    assert tested.begin_probe()
+    tested.after_fork()
+    assert not tested.allows()
+    assert tested.begin_probe()
+    tested.success()
+    assert tested.allows()
+
+
 @pytest.mark.parametrize("options", [{"threshold": 0}, {"cooldown": 0.0}, {"cooldown": 9.0}])
 def test_limits_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):

@@ -16,6 +16,7 @@ import pytest
 
 from app.database import ConnectionManager, Limits
 from app.database.adapters.local import Local
+from tests.database.notes import ids
 from tests.postgres import Database, wait_until
 from tests.tcp_proxy import TcpProxy
 
@@ -81,6 +82,22 @@ def test_an_interrupt_during_commit_leaves_the_whole_transaction_or_nothing(data
             tx.execute("INSERT INTO note VALUES (1), (2)")
         assert_whole(manager)
         assert manager.run(lambda tx: tx.scalar("SELECT count(*) FROM note")) in (0, 2)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(143)], ids=["ctrl-c", "exit"])
+@pytest.mark.parametrize("conflict", ["error", "ignore"])
+def test_an_interrupt_during_a_load_comes_out_as_it_is(
+    notes: ConnectionManager, conflict: Any, interrupt: BaseException
+) -> None:
+    def rows() -> Iterator[tuple[int, str]]:
+        yield 1, "x"
+        raise interrupt
+
+    with pytest.raises(type(interrupt)) as caught:
+        notes.load("note", rows(), columns=("id", "text"), on_conflict=conflict)
+    assert caught.value is interrupt
+    assert_whole(notes)
+    assert ids(notes) == []
 
 
 def test_an_interrupted_waiter_is_not_given_a_connection_that_nobody_takes(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.database.adapters.contract import PRIMARY, Adapter, Facts
-from app.database.errors import AdapterMisconfigured, RouteDown
+from app.database.errors import AdapterMisconfigured, RouteDown, WrongDatabase
 from app.database.sqlstates import sqlite_code_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class Sqlite(Adapter):
         self.path = Path(path)
         self.busy_timeout = busy_timeout
         self._wal_lock = threading.Lock()
+        self._known = False
+
+    def after_fork(self) -> None:
+        """Replace the locks, which another thread of the parent may have held."""
+        super().after_fork()
+        self._wal_lock = threading.Lock()
 
     def describe(self) -> str:
         """Say where the route leads."""
@@ -55,9 +61,12 @@ class Sqlite(Adapter):
 
     def open(self, timeout: float) -> Any:
         """Open the file, making it and its folder when they are missing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._known:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         raw = sqlite3.connect(
-            self.path,
+            # A file that was there is never made anew: an empty one in its place would be taken for it.
+            f"{self.path.absolute().as_uri()}?mode={'rw' if self._known else 'rwc'}",
+            uri=True,
             timeout=max(self.busy_timeout, 0.001),
             isolation_level=None,
             check_same_thread=False,
@@ -72,6 +81,7 @@ class Sqlite(Adapter):
             raw.execute("PRAGMA foreign_keys = ON")
             (foreign_keys,) = raw.execute("PRAGMA foreign_keys").fetchone()
             self._verify(mode, foreign_keys)
+            self._known = True
         except BaseException:
             raw.close()
             raise
@@ -112,6 +122,7 @@ class Sqlite(Adapter):
     def alive(self, raw: Any) -> None:
         """Fail when the file was replaced or removed, since writes would go to a file that nobody sees."""
         if _file_of(self.path) != raw.file:
+            raw.closed = True
             raise sqlite3.OperationalError(f"{self.path} is no longer the file that was opened")
 
     def begin(self, connection: Connection, raw: Any, *, read_only: bool, within: float) -> None:
@@ -125,6 +136,8 @@ class Sqlite(Adapter):
             raw.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
             raw.read_only = read_only
         raw.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        if not read_only:
+            self.alive(raw)  # one call of stat, and no write is acknowledged that nobody finds again
 
     def failed(self, raw: Any) -> bool:
         """Tell whether an error such as a full disk made SQLite end the transaction by itself.
@@ -146,6 +159,12 @@ class Sqlite(Adapter):
         original = getattr(error, "orig", None) or error
         if isinstance(original, DatabaseError):
             return original
+        if self._known and not self.path.exists():
+            return WrongDatabase(
+                f"The database file is gone: {self.path} was there, and was moved or deleted.",
+                where=self.describe(),
+                next_step="Put it back: it is taken up again, and no empty one is made in its place.",
+            )
         return RouteDown(
             f"The database file cannot be opened: {original}.",
             where=self.describe(),
@@ -156,6 +175,8 @@ class Sqlite(Adapter):
 class _Connection(sqlite3.Connection):
     """A connection that remembers its file, whether it refuses writes, and how long it waits, in seconds."""
 
+    closed: bool = False
+    """It is of no more use, and its pool closes it."""
     file: tuple[int, int] = (0, 0)
     read_only: bool = False
     patience: float = -1.0
