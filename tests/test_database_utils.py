@@ -295,7 +295,7 @@ def test_retries_end_with_the_budget(database: Database) -> None:
             # The last attempt began in time and took what it took; before it, less than half was slept away.
             assert budget * 0.9 < time.monotonic() - began
             assert calls[-1] - began < budget + 0.1
-            assert len(calls) > 3
+            assert len(calls) > 1
 
 
 def test_the_decorator_gives_the_transaction_first(notes: ConnectionManager) -> None:

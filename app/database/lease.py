@@ -21,6 +21,7 @@ class Lease:
     __slots__ = (
         "adapter",
         "busy",
+        "claimed",
         "connection",
         "expires",
         "facts",
@@ -48,6 +49,8 @@ class Lease:
         self.since = 0.0
         self.busy = 0.0
         """When the statement that is under way was sent; 0 between statements."""
+        self.claimed = False
+        """A transaction holds it, and will give it back."""
         self.label = ""
         self.owner: tuple[CodeType, int] | None = None
         self.thread = 0

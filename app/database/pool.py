@@ -23,12 +23,13 @@ from app.database.adapters.contract import discard
 from app.database.errors import NO_MORE, DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
 from app.database.guard import Guard, cut
 from app.database.lease import Lease
-from app.database.turn import Turn, Waiter
+from app.database.turn import Waiter, pools_lock
 
 if TYPE_CHECKING:
     from types import CodeType
 
     from app.database.adapters.contract import Adapter, Facts
+    from app.database.transactions import Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +93,14 @@ class Pool:
         self._on_open_failure = on_open_failure
         self._on_dead = on_dead
         self._jitter = jitter
-        self._lock = Turn(self._settle)
+        self._lock = pools_lock()
         self._idle: deque[Lease] = deque()
         self._returned: deque[tuple[Callable[[Lease], None], Lease]] = deque()
         self._ended: deque[Lease] = deque()
         self._in_use: set[Lease] = set()
+        self._unclaimed: set[Lease] = set()
         self._waiters: deque[Waiter] = deque()
-        self._opening = 0
+        self._opening: set[threading.Thread] = set()
         self._trusted_since = 0.0
         self._full_until = 0.0
         self._closed = False
@@ -108,42 +110,48 @@ class Pool:
         self.committed = 0
         self.rolled_back = 0
 
-    def acquire(self, deadline: float, label: str, owner: tuple[CodeType, int] | None) -> Lease:
-        """Lend a connection that works, before the monotonic time `deadline`.
+    def acquire(self, transaction: Transaction, deadline: float, owner: tuple[CodeType, int] | None) -> Lease:
+        """Lend `transaction` a connection that works, before the monotonic time `deadline`.
 
         Raise PoolTimeout when none comes free in time, QueueFull when too many wait, RouteDown or another
         NotSent when a new connection cannot be opened.
         """
         while True:
-            lease: Lease | None = None
+            if self._returned:
+                self._settle()
             with self._lock:
                 if self._idle and not self._waiters:
-                    lease = self._idle.pop()
+                    lease = transaction.lease = self._idle.pop()
+                    lease.claimed = True
                     self._in_use.add(lease)
                     self._lent += 1
-            if lease is None:
-                lease = self._wait(deadline)
+            lease = transaction.lease or self._wait(transaction, deadline)
             now = time.monotonic()
             if (
                 lease.used >= now - self._fresh and lease.used >= self._trusted_since and now < lease.expires
-            ) or self._works(lease, now, deadline):
+            ) or self._works(transaction, lease, now, deadline):
                 lease.since = now
-                lease.label = label
+                lease.label = transaction.label
                 lease.owner = owner
                 lease.thread = threading.get_ident()
                 return lease
 
-    def release(self, lease: Lease) -> None:
+    def release(self, transaction: Transaction, lease: Lease) -> None:
         """Take back a connection that is outside any transaction."""
         lease.busy = 0.0
         lease.reported = False
         lease.used = time.monotonic()
-        self._returned.append((self._take_back, lease))
-        self._settle()
+        self._give(transaction, lease, self._take_back)
 
-    def drop(self, lease: Lease) -> None:
+    def drop(self, transaction: Transaction, lease: Lease) -> None:
         """Close a lent connection for good and make room for another."""
-        self._returned.append((self._take_out, lease))
+        self._give(transaction, lease, self._take_out)
+
+    def _give(self, transaction: Transaction, lease: Lease, take: Callable[[Lease], None]) -> None:
+        given, append = (take, lease), self._returned.append
+        transaction.lease = None
+        lease.claimed = False
+        append(given)  # CPython looks for interrupts after a call: none comes since the connection was taken
         self._settle()
 
     def distrust(self) -> None:
@@ -184,6 +192,7 @@ class Pool:
             for lease in leaked:
                 lease.reported = True
             self._leaks += len(leaked)
+            self._find_lost()
             self._refill()
         for lease in old:
             discard(lease.connection)
@@ -195,8 +204,18 @@ class Pool:
                 lease.holder(),
             )
 
+    def _find_lost(self) -> None:
+        """Find what an interrupt made nobody's, one round after it was first seen; the lock is held."""
+        queued = {lease for _, lease in self._returned}
+        unclaimed = {lease for lease in self._in_use if not lease.claimed and lease not in queued}
+        for lease in unclaimed & self._unclaimed:
+            self._take_out(lease)
+        self._unclaimed = unclaimed & self._in_use
+        self._opening = {thread for thread in self._opening if thread.is_alive()}
+
     def silent_since(self) -> float | None:
         """Return when the oldest statement that still waits for its answer was sent."""
+        self._settle()
         with self._lock:
             return min((lease.busy for lease in self._in_use if lease.busy), default=None)
 
@@ -210,7 +229,7 @@ class Pool:
 
     def after_fork(self) -> None:
         """Forget every connection without a word on the wire; only for a process that was just forked."""
-        self._lock = Turn(self._settle)
+        self._lock = pools_lock()
         for lease in (*self._idle, *self._in_use):
             # A connection belongs to the parent. Detached, its SQLAlchemy wrapper says no goodbye, and
             # psycopg2 closes nothing in a process that did not open it.
@@ -222,17 +241,18 @@ class Pool:
         self._waiters.clear()
         self._returned.clear()
         self._ended.clear()
-        self._opening = 0
+        self._opening.clear()
 
     def counts(self) -> PoolCounts:
         """Return this moment's figures."""
+        self._settle()
         with self._lock:
             return PoolCounts(
-                size=len(self._idle) + len(self._in_use) + self._opening,
+                size=len(self._idle) + len(self._in_use) + len(self._opening),
                 limit=self.limit,
                 idle=len(self._idle),
                 in_use=len(self._in_use),
-                opening=self._opening,
+                opening=len(self._opening),
                 waiting=len(self._waiters),
                 opened=self._opened,
                 closed=self._closed_count,
@@ -254,7 +274,7 @@ class Pool:
         """Say who holds what, for the text of an error."""
         now = time.monotonic()
         with self._lock:
-            used, waiting, opening = len(self._in_use), len(self._waiters), self._opening
+            used, waiting, opening = len(self._in_use), len(self._waiters), len(self._opening)
             oldest = min((x for x in self._in_use if x.since), key=lambda x: x.since, default=None)
         text = f"{used} of {self.limit} in use, {opening} opening, {waiting} waiting"
         if oldest is not None:
@@ -267,8 +287,8 @@ class Pool:
     def _enqueue(self, waiter: Waiter) -> None:
         if self._closed:
             raise NotSent("The connection pool was closed.", where=f"route {self.adapter.name}")
-        room = len(self._in_use) + len(self._idle) + self._opening < self.limit
-        if not room and len(self._waiters) - self._opening >= self._max_waiting:
+        room = len(self._in_use) + len(self._idle) + len(self._opening) < self.limit
+        if not room and len(self._waiters) - len(self._opening) >= self._max_waiting:
             self._turned_away += 1
             raise QueueFull(
                 f"{len(self._waiters)} callers already wait for a connection of route {self.adapter.name}.",
@@ -285,12 +305,13 @@ class Pool:
         live = len(self._in_use) + len(self._idle)
         if live and time.monotonic() < self._full_until:
             return
-        while not self._closed and self._opening < len(self._waiters) and live + self._opening < self.limit:
-            self._opening += 1
+        while not self._closed and len(self._opening) < min(len(self._waiters), self.limit - live):
+            opener = threading.Thread(target=self._open, name=f"open-{self.adapter.name}", daemon=True)
+            self._opening.add(opener)
             try:
-                threading.Thread(target=self._open, name=f"open-{self.adapter.name}", daemon=True).start()
+                opener.start()
             except RuntimeError as error:  # this process may have no more threads
-                self._opening -= 1
+                self._opening.discard(opener)
                 if not live and not self._opening:
                     self._turn_away(NotSent(f"No connection can be opened: {error}."))
                 return
@@ -301,14 +322,16 @@ class Pool:
             self._waiters.popleft().tell(error=error)
 
     def _settle(self) -> None:
-        """Take in what came back, unless somebody holds the lock, who then does it."""
-        while self._returned and self._lock.lock.acquire(blocking=False):
-            try:
-                while self._returned:
-                    take, lease = self._returned.popleft()
-                    take(lease)
-            finally:
-                self._lock.lock.release()
+        """Take in what came back, unless the garbage collector ended it while this thread holds the lock.
+
+        Then the next to ask takes it in, the monitor within a tick.
+        """
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks
+            return
+        with self._lock:
+            while self._returned:
+                take, lease = self._returned.popleft()
+                take(lease)
         while self._ended:
             with suppress(IndexError):  # another thread closes it
                 discard(self._ended.popleft().connection)
@@ -351,7 +374,7 @@ class Pool:
             self._on_open_failure(error, time.monotonic() - began)
         late = False
         with self._lock:
-            self._opening -= 1
+            self._opening.discard(threading.current_thread())
             if lease is not None:
                 self._opened += 1
                 late = self._closed
@@ -371,6 +394,7 @@ class Pool:
 
     def _hand_over(self, lease: Lease) -> None:
         """Give `lease`, which counts as in use, to the first waiter or put it by; the lock is held."""
+        lease.claimed = False
         if self._waiters:
             self._waiters.popleft().tell(lease=lease)
         else:
@@ -382,7 +406,7 @@ class Pool:
         self._in_use.add(lease)
         self._hand_over(lease)
 
-    def _wait(self, deadline: float) -> Lease:
+    def _wait(self, transaction: Transaction, deadline: float) -> Lease:
         waiter = Waiter()
         # A route none of whose connections is alive gets as long as one attempt to connect, and a little more
         # for a name server that does not answer; then another route has its turn.
@@ -395,17 +419,22 @@ class Pool:
                     alive = self.live
                 if alive:
                     waiter.wait(deadline - time.monotonic())
+            with self._lock:
+                lease = waiter.lease
+                if lease in self._in_use:
+                    self._lent += 1
+                    transaction.lease = lease
+                    lease.claimed = True
+                    return lease
+                if waiter.error is None:
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+                    self._timeouts += 1
+                    alive = self.live
         except BaseException:  # turned away, or an interrupt: nobody is left to take what it would be given
-            self._withdraw(waiter)
+            if transaction.lease is None:
+                self._withdraw(waiter)
             raise
-        with self._lock:
-            if waiter.lease is not None:
-                self._lent += 1
-                return waiter.lease
-            if waiter.error is None:
-                self._waiters.remove(waiter)
-                self._timeouts += 1
-                alive = self.live
         if waiter.error is not None:
             raise again(waiter.error) from waiter.error
         if not alive:
@@ -421,18 +450,18 @@ class Pool:
 
     def _withdraw(self, waiter: Waiter) -> None:
         with self._lock:
-            if waiter.lease is not None:
+            if waiter.lease in self._in_use:
                 self._hand_over(waiter.lease)
             elif waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def _works(self, lease: Lease, now: float, deadline: float) -> bool:
+    def _works(self, transaction: Transaction, lease: Lease, now: float, deadline: float) -> bool:
         """Check a connection that was idle for long; drop it when it is dead or too old.
 
         Of a route that is silent to one connection no other is asked: each would cost as much time again.
         """
         if now >= lease.expires:
-            self.drop(lease)
+            self.drop(transaction, lease)
             return False
         raw = lease.raw
         silence = min(self._silence, max(0.05, deadline - now))
@@ -442,7 +471,7 @@ class Pool:
         except BaseException as error:
             self._guard.release(raw)
             self.distrust()
-            self.drop(lease)
+            self.drop(transaction, lease)
             if not isinstance(error, Exception):  # an interrupt says nothing of the connection
                 raise
             self._last_cause = error

@@ -132,7 +132,7 @@ class Router:
     def reconsider(self) -> None:
         """Choose the active route anew and wake those who wait for one."""
         now = time.monotonic()
-        with self._changed:
+        with self._lock:  # not the condition, which an interrupt can stop between taking and giving it
             old = self.current
             standings = [route.standing(write=True, now=now) for route in self.routes]
             chosen = failover.choose(self._active, standings)
@@ -184,14 +184,14 @@ class Router:
         read_only = transaction.read_only
         pool = route.readers if read_only else route.pool
         while True:
-            lease = transaction.lease = pool.acquire(deadline, transaction.label, owner)
+            lease = pool.acquire(transaction, deadline, owner)
             if not read_only and route.writable is False:
-                transaction.lease = None
-                pool.release(lease)
+                pool.release(transaction, lease)
                 raise RouteDown(f"The route {route.name} takes no writes.", where=route.adapter.describe())
             if read_only and transaction.max_lag is None and _on_a_replica(route, lease):
-                transaction.lease = None
-                pool.drop(lease)  # what it leads to may be promoted, which only a fresh connection tells
+                pool.drop(
+                    transaction, lease
+                )  # what it leads to may be promoted, which only a fresh connection tells
                 raise RouteDown(
                     f"The route {route.name} leads to a replica, which may be behind.",
                     where=route.adapter.describe(),
@@ -204,13 +204,11 @@ class Router:
             except Exception as error:
                 if not route.adapter.lost(lease.raw):
                     lease.connection.rollback()
-                    transaction.lease = None
-                    pool.release(lease)
+                    pool.release(transaction, lease)
                     raise NotSent(
                         f"No transaction could begin: {error}", where=f"route {route.name}"
                     ) from error
-                transaction.lease = None
-                pool.drop(lease)
+                pool.drop(transaction, lease)
                 pool.distrust()
                 route.suspect()
                 continue  # a fresh connection tells whether the route is down
@@ -247,14 +245,12 @@ class Router:
         try:
             lag = route.adapter.lag(lease.raw)
         except Exception:  # noqa: BLE001 - whatever it was, another route can serve
-            transaction.lease = None
-            route.readers.drop(lease)
+            route.readers.drop(transaction, lease)
             route.suspect()
             return False
         if lag is None or lag <= transaction.max_lag:
             return True
-        transaction.lease = None
-        route.readers.release(lease)
+        route.readers.release(transaction, lease)
         return False
 
     def _wait_for_change(self, transaction: Transaction, deadline: float, rounds: int) -> None:
@@ -263,7 +259,7 @@ class Router:
         lasting = [cause for cause in causes if cause is not None and not cause.transient]
         if len(lasting) == len(causes):
             raise again(lasting[0])
-        with self._changed:
+        with self._lock:
             left = deadline - time.monotonic()
             if left > 0 and not self._closed and self._waiting < self.limits.max_waiting:
                 self._waiting += 1

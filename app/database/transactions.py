@@ -97,15 +97,17 @@ class Transaction:
                 self._commit(lease)
             else:
                 self._roll_back(lease, error)
-        except BaseException:
+        except BaseException as failed:
             self._drop_what_is_left()
+            if isinstance(failed, AssertionError) and failed.__context__ is not None:
+                raise failed.__context__ from None  # SQLAlchemy, interrupted, asserts that it did its work
             raise
 
     def __del__(self) -> None:
         lease = getattr(self, "lease", None)
         if lease is not None and not lease.foreign:
             slow_log.warning("a transaction was dropped without its end by %s", lease.holder())
-            lease.pool.drop(lease)
+            lease.pool.drop(self, lease)
 
     @property
     def connection(self) -> Connection:
@@ -185,9 +187,9 @@ class Transaction:
 
     def _drop_what_is_left(self) -> None:
         """Drop a connection that an interrupt kept from being given back: nobody knows its state."""
-        lease, self.lease = self.lease, None
+        lease = self.lease
         if lease is not None:
-            lease.pool.drop(lease)
+            lease.pool.drop(self, lease)
 
     def _held(self) -> Lease:
         if self.lease is None:
@@ -236,8 +238,7 @@ class Transaction:
         except SQLAlchemyError as error:
             raise self._after_commit(lease, error, tracked, number) from error
         lease.pool.committed += 1
-        self.lease = None
-        lease.pool.release(lease)
+        lease.pool.release(self, lease)
 
     def _after_commit(
         self, lease: Lease, error: SQLAlchemyError, tracked: bool, number: Number | None
@@ -305,17 +306,18 @@ class Transaction:
         if not lost:
             try:
                 lease.connection.rollback()
+            except AssertionError:  # see `__exit__`
+                raise
             except Exception:  # noqa: BLE001 - whatever the reason, this connection cannot be used again
                 lost = True
         lost = lost or lease.adapter.lost(lease.raw)
         lease.pool.rolled_back += 1
-        self.lease = None
         if lost:
             lease.pool.distrust()
-            lease.pool.drop(lease)
+            lease.pool.drop(self, lease)
             self._manager.router.named(lease.adapter.name).suspect()
         else:
-            lease.pool.release(lease)
+            lease.pool.release(self, lease)
         return lost
 
     def _where(self, lease: Lease) -> str:

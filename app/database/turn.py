@@ -1,14 +1,34 @@
-"""Take turns at a pool: its lock, and those who wait for a connection."""
+"""Take turns at the pools: their lock, and those who wait for a connection."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.database.errors import DatabaseError
     from app.database.lease import Lease
+
+_lock = threading.RLock()
+
+
+def pools_lock() -> threading.RLock:
+    """Return the one lock of all pools, to be used by `with` alone.
+
+    `with` takes and gives it in C, where no interrupt such as Ctrl-C comes between. It is one for all pools,
+    and knows its owner, because the garbage collector may end a transaction of any pool in a thread that
+    holds the lock.
+    """
+    return _lock
+
+
+def _renew() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 class Waiter:
@@ -31,24 +51,3 @@ class Waiter:
     def wait(self, seconds: float) -> bool:
         """Wait to be told, for so long at most; tell whether it came."""
         return self._bell.acquire(timeout=max(0.0, seconds))
-
-
-class Turn:
-    """The pool's lock. What comes back while it is held is taken in when it is let go.
-
-    A transaction that nobody holds any more is ended by the garbage collector, in the middle of whatever this
-    thread does: it may come back while this very thread holds the lock.
-    """
-
-    __slots__ = ("_afterwards", "lock")
-
-    def __init__(self, afterwards: Callable[[], None]) -> None:
-        self.lock = threading.Lock()
-        self._afterwards = afterwards
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
-        self._afterwards()

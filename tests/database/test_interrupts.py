@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from app.database import ConnectionManager, Limits
 from app.database.adapters.local import Local
+from app.database.adapters.sqlite import Sqlite
 from tests.database.notes import ids
 from tests.postgres import Database, wait_until
 from tests.tcp_proxy import TcpProxy
@@ -139,6 +141,72 @@ def test_an_interrupt_while_an_idle_connection_is_checked_gives_it_up(database: 
             assert_whole(manager)
     finally:
         proxy.close()
+
+
+class InterruptAt:
+    """Raise KeyboardInterrupt at the n-th place in the database layer at which CPython takes a signal.
+
+    It does so at the begin of a function and at the return of one in C. In `__del__`, Python ignores it.
+    """
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self.came = ""
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        within, caller = frame.f_code.co_filename, frame
+        if event not in {"call", "c_return"} or not ("/app/database/" in within or "/sqlalchemy/" in within):
+            return
+        while caller.f_back is not None:
+            if caller.f_code.co_name == "__del__":
+                return
+            caller = caller.f_back
+        self.left -= 1
+        if self.left == 0:
+            self.came = f"{event} in {frame.f_code.co_qualname}, line {frame.f_lineno}"
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("adapter", ["sqlite", "postgresql"])
+def test_wherever_an_interrupt_comes_it_comes_out_and_the_pool_is_whole(
+    adapter: str, fails: bool, database: Database, tmp_path: Path
+) -> None:
+    route = (
+        Sqlite(tmp_path / "db")
+        if adapter == "sqlite"
+        else Local(
+            host=str(database.server.folder),
+            port=database.server.port,
+            database=database.name,
+            user="slipway",
+        )
+    )
+
+    def work(manager: ConnectionManager) -> None:
+        with manager.transaction() as tx:
+            tx.execute("INSERT INTO note VALUES (1)")
+            if fails:
+                raise LookupError
+
+    # What an interrupt made nobody's is found by the housekeeping, twice in the time `leak`.
+    with ConnectionManager([route], limits=Limits(pool_size=1, budget=10, leak=0.2)) as manager:
+        manager.run(lambda tx: tx.execute("CREATE TABLE note (id integer)"))
+        for place in range(1, 2000):
+            interrupt, came = InterruptAt(place), None
+            sys.setprofile(interrupt)
+            try:
+                work(manager)
+            except BaseException as error:  # noqa: BLE001 - the kind is what is tested
+                came = type(error)
+            finally:
+                sys.setprofile(None)
+            if not interrupt.came:
+                break
+            assert came is KeyboardInterrupt, interrupt.came
+            assert manager.run(lambda tx: tx.scalar("SELECT 1")) == 1, interrupt.came
+        assert place > 50
+        assert_whole(manager)
 
 
 PROGRAM = """

@@ -84,7 +84,7 @@ def test_callers_that_give_up_while_a_route_fails_are_told_so(sqlite: Connection
     def ask() -> None:
         while not stop.is_set():
             try:
-                pool.acquire(time.monotonic() + 0.001, "", None)
+                pool.acquire(sqlite.transaction(), time.monotonic() + 0.001, None)
             except BaseException as error:  # noqa: BLE001 - the kind is what is tested
                 seen.append(error)
 
@@ -277,7 +277,7 @@ def test_a_forked_child_cannot_commit_its_parents_transaction(sqlite: Connection
         lease.foreign = True  # as in a child; the next lines would end the parent's transaction there
         with pytest.raises(RuntimeError, match="forked from"):
             tx.__exit__(None, None, None)
-        lease.pool.drop(lease)
+        lease.pool.drop(tx, lease)
 
 
 def test_after_a_full_disk_ended_a_transaction_nothing_more_of_it_is_kept(sqlite: ConnectionManager) -> None:
