@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from app.database import ConnectionManager, Limits, NotSent, PoolTimeout, QueueF
 from app.database.adapters.local import Local
 from app.database.adapters.sqlite import Sqlite
 from app.database.errors import ManagerClosed
-from app.database.pool import PoolCounts
-from app.database.statistics import samples
+from app.database.statistics import PoolCounts, samples
 from app.database.transactions import Transaction
 from tests.postgres import Database, Settings, wait_until
 from tests.tcp_proxy import TcpProxy
@@ -165,6 +165,18 @@ def test_a_connection_past_its_lifetime_is_replaced(database: Database) -> None:
             backend(tx)
             time.sleep(0.06)
         assert manager.run(backend) != first
+
+
+def test_connections_opened_together_do_not_expire_together(database: Database) -> None:
+    with limited(database, max_lifetime=1000.0, pool_size=8) as manager:
+        began = time.monotonic()
+        with ExitStack() as many:
+            held = [many.enter_context(manager.transaction()).lease for _ in range(8)]
+            ends = [lease.expires for lease in held if lease is not None]
+        opened = time.monotonic() - began
+    assert len(ends) == 8
+    assert all(900 <= end - began <= 1000 + opened for end in ends)
+    assert max(ends) - min(ends) > opened + 1.0
 
 
 def test_a_transaction_held_too_long_is_reported_with_its_owner(

@@ -294,7 +294,7 @@ def test_retries_end_with_the_budget(database: Database) -> None:
             assert caught.value.sqlstate == "40001"
             # The last attempt began in time and took what it took; before it, less than half was slept away.
             assert budget * 0.9 < time.monotonic() - began
-            assert calls[-1] - began < budget + 0.1
+            assert calls[-1] - began < budget + 0.5
             assert len(calls) > 1
 
 

@@ -20,6 +20,7 @@ class Lease:
 
     __slots__ = (
         "adapter",
+        "begun",
         "busy",
         "claimed",
         "connection",
@@ -49,6 +50,8 @@ class Lease:
         self.since = 0.0
         self.busy = 0.0
         """When the statement that is under way was sent; 0 between statements."""
+        self.begun: Any = None
+        """SQLAlchemy's transaction, where it is begun along with ours."""
         self.claimed = False
         """A transaction holds it, and will give it back."""
         self.label = ""

@@ -16,13 +16,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from app.database.adapters.contract import discard
 from app.database.errors import NO_MORE, DatabaseError, NotSent, PoolTimeout, QueueFull, RouteDown, again
 from app.database.guard import Guard, cut
 from app.database.lease import Lease
+from app.database.statistics import PoolCounts
 from app.database.turn import Waiter, pools_lock
 
 if TYPE_CHECKING:
@@ -39,27 +39,6 @@ _FULL_PAUSE: Final = 0.5
 
 _inherited: list[Lease] = []
 """Connections of a parent process. They are kept, for closing SQLite's would touch the parent's file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolCounts:
-    """One moment of a pool; the totals only rise until the process ends."""
-
-    size: int
-    limit: int
-    idle: int
-    in_use: int
-    opening: int
-    waiting: int
-    opened: int
-    closed: int
-    lent: int
-    timeouts: int
-    turned_away: int
-    open_failures: int
-    leaks: int
-    committed: int
-    rolled_back: int
 
 
 class Pool:

@@ -212,6 +212,7 @@ class Router:
                 pool.distrust()
                 route.suspect()
                 continue  # a fresh connection tells whether the route is down
+            lease.begun = lease.connection.get_transaction()
             lease.busy = 0.0
             return lease
 

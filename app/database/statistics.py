@@ -5,7 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.database.pool import PoolCounts
+
+@dataclass(frozen=True, kw_only=True)
+class PoolCounts:
+    """One moment of a pool; the totals only rise until the process ends."""
+
+    size: int
+    limit: int
+    idle: int
+    in_use: int
+    opening: int
+    waiting: int
+    opened: int
+    closed: int
+    lent: int
+    timeouts: int
+    turned_away: int
+    open_failures: int
+    leaks: int
+    committed: int
+    rolled_back: int
 
 
 @dataclass(frozen=True, kw_only=True)

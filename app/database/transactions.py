@@ -42,6 +42,10 @@ slow_log = logging.getLogger("app.database.slow")
 _monotonic = time.monotonic
 _text = lru_cache(maxsize=1024)(text)
 _LONGEST_SHOWN = 1000
+_BY_HAND = (
+    "this transaction was ended inside its block, by `connection.commit()` or `rollback()`: what was "
+    "committed stays, and what came after it stands alone; leave the end to the block"
+)
 _FOREIGN = "this transaction belongs to the process that this one was forked from; begin another one"
 
 
@@ -214,7 +218,10 @@ class Transaction:
         if connection.invalidated or adapter.failed(lease.raw):
             lost = connection.invalidated or adapter.lost(lease.raw)
             where = self._where(lease)
+            by_hand = not lost and lease.begun not in (None, connection.get_transaction())
             self._give_back(lease)
+            if by_hand:
+                raise RuntimeError(f"{_BY_HAND} ({where})")
             raise RolledBack(
                 "The transaction was rolled back: a statement in it failed, and its error was caught.",
                 where=where,

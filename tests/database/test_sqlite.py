@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.database import ConnectionManager, Limits, NotSent, WrongDatabase
+from app.database import AdapterMisconfigured, ConnectionManager, Limits, NotSent, WrongDatabase
 from app.database.adapters.sqlite import Sqlite
 from tests.postgres import wait_until
 
@@ -80,6 +80,74 @@ def test_no_write_is_acknowledged_into_a_file_that_was_replaced(
     path.with_name("new").replace(path)
     with pytest.raises(WrongDatabase, match="another database"):
         write(manager, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what", "remedy"),
+    [
+        ("text", "not a database", "Give the path of an SQLite database"),
+        ("folder", "unable to open", "This is a folder"),
+        ("text/x", "Not a directory|File exists", "A part of the path is a file"),
+    ],
+)
+def test_a_path_that_no_second_attempt_can_open_is_refused_at_once(
+    tmp_path: Path, wrong: str, what: str, remedy: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("this is no database, but it is long enough to look at" * 20)
+    calls: list[int] = []
+    with ConnectionManager([Sqlite(tmp_path / wrong)], limits=Limits(budget=600)) as manager:
+        for _ in range(5):  # the breaker opens meanwhile
+            with pytest.raises(AdapterMisconfigured, match=what) as caught:
+                manager.run(lambda _tx: calls.append(1))
+            assert remedy in str(caught.value)
+            assert str(tmp_path / wrong) in str(caught.value)
+    assert calls == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_folder_that_may_not_be_written_is_refused_at_once(tmp_path: Path, exists: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if exists:
+        with closing(sqlite3.connect(folder / "x")) as raw:
+            raw.execute("PRAGMA journal_mode = WAL")
+            raw.execute("CREATE TABLE note (id integer)")
+    folder.chmod(0o555)
+    for above in (tmp_path, *tmp_path.parents):
+        if above.stat().st_uid == os.getuid() and not above.stat().st_mode & 0o001:
+            above.chmod(0o755)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        verdict = 1
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            with ConnectionManager([Sqlite(folder / "x")], limits=Limits(budget=600)) as manager:
+                with pytest.raises(AdapterMisconfigured, match="Let this user write to"):
+                    manager.run(lambda _tx: None)
+                with pytest.raises(AdapterMisconfigured, match="Let this user write to"):
+                    manager.run(lambda _tx: None, read_only=True)
+            verdict = 0
+        finally:
+            os._exit(verdict)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_transaction_that_was_committed_by_hand_is_not_said_to_have_kept_nothing(
+    manager: ConnectionManager,
+) -> None:
+    with pytest.raises(RuntimeError, match="ended inside its block"), manager.transaction() as tx:
+        tx.execute("INSERT INTO note VALUES (1)")
+        tx.connection.commit()
+        tx.execute("INSERT INTO note VALUES (2)")
+    assert manager.run(lambda tx: tx.scalar("SELECT count(*) FROM note")) == 2
 
 
 HOLDER = """

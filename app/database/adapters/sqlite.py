@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _SQLITE_READONLY = 8
+_SQLITE_DENIED = frozenset({3, _SQLITE_READONLY, 14})
+_SQLITE_NOTADB = 26
 
 
 class Sqlite(Adapter):
@@ -153,7 +155,7 @@ class Sqlite(Adapter):
             raw.read_only = True  # `begin` takes it back
 
     def explain(self, error: BaseException) -> Exception:
-        """Keep errors of ours, and turn the driver's into RouteDown."""
+        """Keep errors of ours; say what a person has to mend; turn others into RouteDown."""
         from app.database.errors import DatabaseError
 
         original = getattr(error, "orig", None) or error
@@ -165,11 +167,29 @@ class Sqlite(Adapter):
                 where=self.describe(),
                 next_step="Put it back: it is taken up again, and no empty one is made in its place.",
             )
+        what = f"The database file cannot be opened: {original}."
+        remedy = self._remedy(original)
+        if remedy:
+            return AdapterMisconfigured(what, where=self.describe(), next_step=remedy)
         return RouteDown(
-            f"The database file cannot be opened: {original}.",
+            what,
             where=self.describe(),
             next_step="Check that the folder exists, is writable and has space.",
         )
+
+    def _remedy(self, error: BaseException) -> str:
+        """Return what a person has to do about a file that no second attempt can open."""
+        if self.path.is_dir():
+            return "This is a folder: give the path of a file in DB_SQLITE_PATH."
+        if sqlite_code_of(error) == _SQLITE_NOTADB:
+            return "Give the path of an SQLite database, or of a file to be made, in DB_SQLITE_PATH."
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            return "A part of the path is a file: give another in DB_SQLITE_PATH."
+        folder = self.path.parent
+        denied = sqlite_code_of(error) in _SQLITE_DENIED and not os.access(folder, os.W_OK | os.X_OK)
+        if denied or isinstance(error, PermissionError):
+            return f"Let this user write to {folder}, where SQLite keeps its log, or copy the file elsewhere."
+        return ""
 
 
 class _Connection(sqlite3.Connection):
