@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from app.database import Limits, RouteDown
+from app.database.adapters.contract import PRIMARY, Facts
+from app.database.adapters.local import Local
 from app.database.breaker import Breaker, State
 from app.database.failover import Standing, choose, order
+from app.database.guard import Guard
+from app.database.router import Router
 
 
 class Clock:
@@ -229,61 +237,107 @@ def test_every_allowed_route_is_tried_once_and_fit_ones_first(
         assert tried[0] == active
 
 
+class Fake(Local):
+    """A route that is well, read-only or down, as it is told; the machine below has no network."""
+
+    state = "well"
+
+    def connect(self, timeout: float, guard: Guard | None = None) -> tuple[Any, Any, Facts]:
+        if self.state == "down":
+            raise RouteDown("down for the test")
+        return None, None, Facts(identity="one", role=PRIMARY, writable=self.state == "well")
+
+
 class FailoverMachine(RuleBasedStateMachine):
-    """Routes come and go; time passes; the active route follows."""
+    """Routes fail, refuse writes and come back; a router is told, and a model says which route it uses.
+
+    The model keeps only the times of the good probes of each route since its last bad one.
+    """
 
     COUNT = 3
-    STEADY = 5.0
 
     @initialize()
     def begin(self) -> None:
-        self.now = 0.0
-        self.good_since: list[float | None] = [0.0] * self.COUNT
-        self.active = 0
-        self.moves: list[tuple[float, int]] = []
-
-    def decide(self) -> None:
-        found = [
-            Standing(
-                fit=since is not None,
-                allowed=True,
-                steady=since is not None and self.now - since >= self.STEADY,
-            )
-            for since in self.good_since
+        self.clock = Clock()
+        self.limits = Limits(failback=5.0, failback_probes=2)
+        self.patches = [
+            mock.patch(f"app.database.{module}.time", mock.Mock(monotonic=self.clock))
+            for module in ("route", "router")
         ]
-        chosen = choose(self.active, found)
-        if chosen != self.active:
-            better = chosen < self.active and found[self.active].fit
-            assert not better or found[chosen].steady
-            self.active = chosen
+        for patch in self.patches:
+            patch.start()
+        names = [f"route{number}" for number in range(self.COUNT)]
+        self.fakes = [
+            Fake(name=name, host="localhost", port=1, database="x", user="slipway") for name in names
+        ]
+        self.router = Router(self.fakes, (), self.limits, None)
+        for route in self.router.routes:
+            route.breaker._clock = self.clock
+        self.good: list[list[float] | None] = [[] for _ in names]  # None while it is bad
+        self.active = 0
 
-    @rule(route=st.integers(0, COUNT - 1))
-    def break_route(self, route: int) -> None:
-        self.good_since[route] = None
-        self.decide()
+    def teardown(self) -> None:
+        for patch in getattr(self, "patches", ()):
+            patch.stop()
 
-    @rule(route=st.integers(0, COUNT - 1))
-    def mend_route(self, route: int) -> None:
-        if self.good_since[route] is None:
-            self.good_since[route] = self.now
-        self.decide()
+    def steady(self, number: int) -> bool:
+        probes = self.good[number] or []
+        return (
+            len(probes) >= self.limits.failback_probes and self.clock.now - probes[0] >= self.limits.failback
+        )
+
+    def told(self) -> None:
+        """Follow in the model what the router does when it is told something."""
+        fit = [number for number, good in enumerate(self.good) if good is not None]
+        if self.active in fit:
+            better = [number for number in fit if number < self.active and self.steady(number)]
+            self.active = better[0] if better else self.active
+        elif fit:
+            self.active = fit[0]
+
+    @rule(number=st.integers(0, COUNT - 1), state=st.sampled_from(["well", "read-only", "down"]))
+    def become(self, number: int, state: str) -> None:
+        self.fakes[number].state = state
+
+    @rule(number=st.integers(0, COUNT - 1))
+    def probe(self, number: int) -> None:
+        route, state = self.router.routes[number], self.fakes[number].state
+        if not (route.breaker.allows() or route.breaker.begin_probe()):
+            return
+        with suppress(RouteDown):
+            route.probe()
+        if state == "well":
+            self.good[number] = [*(self.good[number] or []), self.clock.now]
+        else:
+            self.good[number] = None
+        self.told()
+
+    @rule(number=st.integers(0, COUNT - 1))
+    def refuse_a_write(self, number: int) -> None:
+        self.router.routes[number].refused_write()
+        self.good[number] = None
+        self.told()
 
     @rule(seconds=st.floats(0.1, 10))
     def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.decide()
+        self.clock.now += seconds
 
     @invariant()
-    def serves_when_it_can(self) -> None:
-        if any(since is not None for since in self.good_since):
-            assert self.good_since[self.active] is not None
+    def the_router_uses_the_route_of_the_model(self) -> None:
+        assert self.router.current is self.router.routes[self.active]
 
     @invariant()
-    def comes_home_in_the_end(self) -> None:
-        first = self.good_since[0]
-        if first is not None and self.now - first >= self.STEADY:
-            assert self.active == 0
+    def it_serves_when_any_route_can(self) -> None:
+        standings = [route.standing(write=True, now=self.clock.now) for route in self.router.routes]
+        assert [standing.fit for standing in standings] == [good is not None for good in self.good]
+        assert standings[self.active].fit or not any(standing.fit for standing in standings)
+
+    @invariant()
+    def it_is_steady_when_the_model_is(self) -> None:
+        for number, route in enumerate(self.router.routes):
+            standing = route.standing(write=True, now=self.clock.now)
+            assert (standing.fit and standing.steady) is self.steady(number)
 
 
 TestFailoverMachine = FailoverMachine.TestCase
-TestFailoverMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestFailoverMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
