@@ -12,6 +12,9 @@ from config.sources import FILE_SUFFIX, Sources
 from config.spelling import nearest
 from config.variables import variables_of
 
+AROUND = " \t\r=:'\""
+"""What stands between a name and its value, or around it, in a line that is broken."""
+
 
 def within_reach(sources: Sources | None = None) -> tuple[Secret, ...]:
     """Return every secret of every environment, of losing sources too, and under misspelt names.
@@ -46,7 +49,12 @@ def given(sources: Sources) -> Iterator[tuple[str, str]]:
             text = text_of(path, errors="replace")
         except (OSError, ValueError):
             continue
-        yield from ((each.name, each.value) for each in parse(text) if isinstance(each, Assignment))
+        lines = text.split("\n")
+        for each in parse(text):
+            if isinstance(each, Assignment):
+                yield each.name, each.value
+            elif each.name:
+                yield each.name, lines[each.line - 1].partition(each.name)[2].strip(AROUND)
 
 
 def kept_in(path: Path) -> Iterator[Secret]:

@@ -140,7 +140,8 @@ def write_choice(path: Path, environment: str) -> None:
 
 def with_choice(text: str, environment: str) -> str:
     """Return the text of an env file with one line that sets ENVIRONMENT, where the first was that did."""
-    mark, text = text[: text.startswith(MARK)], text.removeprefix(MARK)
+    mark = MARK if text.startswith(MARK) else ""
+    text = text.removeprefix(MARK)
     lines = StringIO(text, newline="").readlines()
     places = [each.line - 1 for each in parse(universal(text)) if each.name == CHOOSER]
     choice = f"{CHOOSER}={environment}\n"

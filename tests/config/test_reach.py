@@ -52,6 +52,16 @@ def test_what_should_be_a_path_and_leads_nowhere_may_be_the_secret(
     assert texts(world) == [value]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["DB_PASSWORD='{}", "DB_PASSWORD {}", "export DB_PASSWORD: {}\r", 'DB_PASSWROD="{}', "DB_PASSWORD='{}'x"],
+)
+def test_it_is_found_in_a_line_that_is_broken(world: World, line: str) -> None:
+    found = texts(world.yours(f"LOG_LEVEL=INFO\n{line.format(SENTINEL)}\n"))
+    assert len(found) == 1
+    assert found[0].startswith(SENTINEL)
+
+
 def test_each_is_found_once(world: World) -> None:
     assert texts(world.with_secrets().yours("DB_PASSWORD=one\nLEDGER_TOKEN=one\n"))[0] == "one"
     assert len(texts(world)) == 4
