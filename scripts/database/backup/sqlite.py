@@ -69,7 +69,7 @@ def copy(source: Path, target: Path) -> None:
         raise BackupError(
             f"The database is damaged: {error}",
             str(source),
-            "restore the last good backup: `invoke db.restore`",
+            "restore the last good backup: `invoke db.restore FILE --to=PLACE`",
         ) from error
 
 
@@ -106,7 +106,7 @@ def sound(database: sqlite3.Connection, path: Path) -> None:
         raise BackupError(
             f"The database is damaged: {found[0][0].decode()}",
             str(path),
-            "restore the last good backup: `invoke db.restore`",
+            "restore the last good backup: `invoke db.restore FILE --to=PLACE`",
         )
 
 

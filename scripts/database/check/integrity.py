@@ -58,7 +58,7 @@ def check_sqlite(tx: "Transaction") -> Iterator[Finding]:
                 level=Level.CRITICAL,
                 area=AREA,
                 what=f"the file is damaged: {row['integrity_check']}",
-                next_step="restore the last good backup: `invoke db.restore`",
+                next_step="restore the last good backup: `invoke db.restore FILE --to=PLACE`",
             )
     broken: dict[tuple[str, str], int] = {}
     for row in tx.all("PRAGMA foreign_key_check"):

@@ -64,7 +64,7 @@ def looked(manager: "ConnectionManager", area: str, look: Look, limits: Limits) 
                 level=Level.CRITICAL,
                 area=area,
                 what=f"the database is damaged: {error.what}",
-                next_step="restore the last good backup: `invoke db.restore`",
+                next_step="restore the last good backup: `invoke db.restore FILE --to=PLACE`",
             )
         )
     return found
