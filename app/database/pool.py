@@ -77,7 +77,7 @@ class Pool:
         self._returned: deque[tuple[Callable[[Lease], None], Lease]] = deque()
         self._ended: deque[Lease] = deque()
         self._in_use: set[Lease] = set()
-        self._unclaimed: set[Lease] = set()
+        self._unclaimed: dict[Lease, float] = {}
         self._waiters: deque[Waiter] = deque()
         self._opening: set[threading.Thread] = set()
         self._trusted_since = 0.0
@@ -171,7 +171,7 @@ class Pool:
             for lease in leaked:
                 lease.reported = True
             self._leaks += len(leaked)
-            self._find_lost()
+            self._find_lost(now - leak)
             self._refill()
         for lease in old:
             discard(lease.connection)
@@ -183,13 +183,22 @@ class Pool:
                 lease.holder(),
             )
 
-    def _find_lost(self) -> None:
-        """Find what an interrupt made nobody's, one round after it was first seen; the lock is held."""
+    def _find_lost(self, before: float) -> None:
+        """Close what an interrupt made nobody's, first seen before that monotonic time; the lock is held.
+
+        A waiter that was given a connection claims it when he gets the processor, which may take a while.
+        """
         queued = {lease for _, lease in self._returned}
-        unclaimed = {lease for lease in self._in_use if not lease.claimed and lease not in queued}
-        for lease in unclaimed & self._unclaimed:
+        now = time.monotonic()
+        seen = {
+            lease: self._unclaimed.get(lease, now)
+            for lease in self._in_use
+            if not lease.claimed and lease not in queued
+        }
+        for lease in [lease for lease, since in seen.items() if since < before]:
+            del seen[lease]
             self._take_out(lease)
-        self._unclaimed = unclaimed & self._in_use
+        self._unclaimed = seen
         self._opening = {thread for thread in self._opening if thread.is_alive()}
 
     def silent_since(self) -> float | None:

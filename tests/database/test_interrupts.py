@@ -189,7 +189,7 @@ def test_wherever_an_interrupt_comes_it_comes_out_and_the_pool_is_whole(
             if fails:
                 raise LookupError
 
-    # What an interrupt made nobody's is found by the housekeeping, twice in the time `leak`.
+    # What an interrupt made nobody's is found by the housekeeping after the time `leak`.
     with ConnectionManager([route], limits=Limits(pool_size=1, budget=10, leak=0.2)) as manager:
         manager.run(lambda tx: tx.execute("CREATE TABLE note (id integer)"))
         for place in range(1, 2000):
