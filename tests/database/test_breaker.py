@@ -254,7 +254,7 @@ class FailoverMachine(RuleBasedStateMachine):
     The model keeps only the times of the good probes of each route since its last bad one.
     """
 
-    COUNT = 3
+    COUNT = 2
 
     @initialize()
     def begin(self) -> None:
@@ -340,4 +340,4 @@ class FailoverMachine(RuleBasedStateMachine):
 
 
 TestFailoverMachine = FailoverMachine.TestCase
-TestFailoverMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestFailoverMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
