@@ -47,6 +47,7 @@ def test_plain_lines_are_what_decouple_reads(tmp_path: Path) -> None:
         ('A="one\\\ntwo"', "one\\\ntwo"),
         ('A="double"', "double"),
         ("A=''", ""),
+        ("A='' # it's", ""),
         ("A = 'spaced' ", "spaced"),
         ("A='it\"s'", 'it"s'),
         ('A="say \\"hi\\""', 'say "hi"'),

@@ -170,6 +170,7 @@ SHARED = [
     ("placeholder", {"DB_HOST": "db.invalid"}, E, E),
     ("placeholder", {"DB_HOST": "myexample.com"}, None, None),
     ("placeholder", {"PUBLIC_URL": "https://a.test/x"}, E, E),
+    ("placeholder", {"DB_POOLER_HOST": "not a host", "PUBLIC_URL": "https://a.test/x"}, E, E),
     ("placeholder", {"REGISTRY": "registry.example:5000/team"}, E, E),
     ("placeholder", {"DB_POOLER_HOST": "p.example.net"}, E, E),
     ("placeholder", {"DB_REPLICA_HOST": "r.example.org"}, E, E),

@@ -30,6 +30,7 @@ OURS = ["ENVIRONMENT", *variables_of(GROUPS["all"])]
         ("SECRET_KYE", "SECRET_KEY"),
         ("LOG_LEVL", "LOG_LEVEL"),
         ("WEB_PROT", "WEB_PORT"),
+        ("DB_POLER_HOTS", "DB_POOLER_HOST"),
     ],
 )
 def test_a_slip_is_understood(name: str, meant: str) -> None:

@@ -30,6 +30,7 @@ from config.strength import entropy, is_placeholder, repeat_at, run_at, surprise
         "fix-todo-later",
         "dummy",
         "<secret>",
+        "{{ lookup(\n'vault') }}",
         "${SECRET_KEY}",
         "$(pass)",
         "{{secret_key}}",
