@@ -189,9 +189,8 @@ class Router:
                 pool.release(transaction, lease)
                 raise RouteDown(f"The route {route.name} takes no writes.", where=route.adapter.describe())
             if read_only and transaction.max_lag is None and _on_a_replica(route, lease):
-                pool.drop(
-                    transaction, lease
-                )  # what it leads to may be promoted, which only a fresh connection tells
+                # What it leads to may be promoted, which only a fresh connection tells.
+                pool.drop(transaction, lease)
                 raise RouteDown(
                     f"The route {route.name} leads to a replica, which may be behind.",
                     where=route.adapter.describe(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from config.masking import MASK
 from config.secret import Secret
 from scripts.deployment import lock, rollback, status
 from scripts.deployment.console import Foreground
@@ -362,7 +363,7 @@ def test_no_secret_is_seen_anywhere(live: Stage, image: Image, tmp_path: Path) -
     for container in live.swarm.containers(live.target.stack):
         seen.append(json.dumps(live.swarm.request("GET", f"/containers/{container['Id']}/json")))
     assert SENTINEL not in "\n".join(seen)
-    assert "the key is ********" in "\n".join(caught.value.details)
+    assert f"the key is {MASK}" in "\n".join(caught.value.details)
 
 
 LEAKING = """
